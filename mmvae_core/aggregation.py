@@ -1,0 +1,466 @@
+r"""Aggregation: from experts to one Gaussian for every subset.
+
+Experts are diagonal Gaussians ``N(loc_m, scale_m^2)`` with ``loc, scale`` of shape ``[M, *shape]``
+(usually ``[M, B, D]``); ``cond`` is a bool ``[K, M]`` family of subsets. Every rule returns the
+``loc, scale`` of all ``K`` consensus distributions at once, shape ``[K, *shape]``, and gives a
+singleton back its expert. The prior takes part as one more expert N(0, I) where a rule needs it.
+
+With precision :math:`\tau = 1/\sigma^2`, :math:`s = 1/\sigma`, :math:`t = \mu/\sigma`, all rules
+are functions of sums over the members of a subset, and those sums are one matrix product with the
+masks: there is no loop over subsets, samples or dimensions.
+
+========================  =======================================  ================================
+rule                      precision or variance                    mean
+========================  =======================================  ================================
+:func:`poe`               Στ                                       Στμ / Στ
+:func:`poe_prior_once`    Στ − (m−1)                               Στμ / (Στ − (m−1))
+:func:`code`              A = 1ᵀΣ⁻¹1                               1ᵀΣ⁻¹μ / A
+:func:`code_shared_prior` the same with ρ_ij = σ_iσ_j              the same
+:func:`reverse_kl`        Σλτ                                      Σλτμ / Σλτ
+:func:`forward_kl`        variance Σλ(σ² + μ²) − mean²             Σλμ
+:func:`wasserstein`       variance (Σλσ)²                          Σλμ
+========================  =======================================  ================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+__all__ = [
+    "LearnedCode",
+    "code",
+    "code_shared_prior",
+    "forward_kl",
+    "poe",
+    "poe_prior_once",
+    "reverse_kl",
+    "shared_prior_correlation",
+    "wasserstein",
+]
+
+Gaussians: TypeAlias = tuple[Tensor, Tensor]
+Aggregate: TypeAlias = Callable[[Tensor, Tensor, Tensor], Gaussians]
+
+
+def poe(
+    loc: Float[Tensor, "M *shape"],
+    scale: Float[Tensor, "M *shape"],
+    cond: Bool[Tensor, "K M"],
+) -> Gaussians:
+    r"""Product of experts: precisions add, means are weighted by precision.
+
+    .. math:: \tau = \sum_m \tau_m, \qquad \mu = \sum_m \tau_m \mu_m / \tau
+
+    It takes the experts' errors to be independent; :func:`code` with ``rho=0`` is the same.
+    MVAE's "prior expert" is N(0, 1) appended to the experts.
+
+    Args:
+        loc, scale: the experts' means and standard deviations.
+        cond: which experts belong to which subset.
+
+    Returns:
+        Means and standard deviations of the consensus of every subset, ``[K, *shape]``.
+
+    Raises:
+        ValueError: mask and experts do not fit, a subset is empty, or a scale is not positive.
+
+    Source: Wu and Goodman, "Multimodal Generative Models for Scalable Weakly-Supervised
+    Learning", 2018 (arXiv 1802.05335), section 2.2.
+
+    >>> import torch
+    >>> loc, scale = poe(torch.tensor([4.0, 8.0]), torch.tensor([3.0, 1.0]).sqrt(),
+    ...                  torch.tensor([[True, True]]))
+    >>> round(loc.item(), 4), round(scale.item() ** 2, 4)
+    (7.0, 0.75)
+    """
+    check_experts(loc, scale, cond)
+    precision = scale.reciprocal().square()
+    total, weighted = _sums(cond, precision, precision * loc)
+    return weighted / total, total.rsqrt()
+
+
+def poe_prior_once(
+    loc: Float[Tensor, "M *shape"],
+    scale: Float[Tensor, "M *shape"],
+    cond: Bool[Tensor, "K M"],
+) -> Gaussians:
+    r"""Product of experts with the prior counted once.
+
+    .. math:: \tau = \sum_m \tau_m - (m - 1), \qquad \mu = \sum_m \tau_m \mu_m / \tau
+
+    This is Bayes' rule where every expert is an exact posterior p(z|x_m) under the prior N(0, 1)
+    and the modalities are independent given z: each expert has used the prior, so ``m - 1`` of
+    the ``m`` copies are divided out. It needs a positive total, which experts with ``scale < 1``
+    guarantee (``scale="bounded"`` in the networks).
+
+    Raises:
+        ValueError: as :func:`poe`, and where a total precision is not positive (checked on the
+            CPU only: on an accelerator the check would halt the device; the result is then NaN).
+
+    Source: Bayes' rule; the exact posterior of the linear-Gaussian model.
+
+    >>> import torch
+    >>> scale = torch.tensor([0.5, 0.5]).sqrt()  # two exact experts, noise variance 1
+    >>> _, scale = poe_prior_once(torch.zeros(2), scale, torch.tensor([[True, True]]))
+    >>> round(scale.item() ** 2, 4)
+    0.3333
+    """
+    check_experts(loc, scale, cond)
+    precision = scale.reciprocal().square()
+    total, weighted = _sums(cond, precision, precision * loc)
+    total = total - (_sizes(cond, loc) - 1)
+    if total.device.type == "cpu" and not (total > 0).all():
+        raise ValueError(
+            "counting the prior once needs a summed precision above m - 1 in every subset; "
+            f"got {(total.min()).item():.4g} too little somewhere. Experts with scale < 1 "
+            "(networks with scale='bounded') guarantee it"
+        )
+    return weighted / total, total.rsqrt()
+
+
+def code(
+    loc: Float[Tensor, "M *shape"],
+    scale: Float[Tensor, "M *shape"],
+    cond: Bool[Tensor, "K M"],
+    *,
+    rho: float | Tensor | None = None,
+    corr: Float[Tensor, "M M"] | None = None,
+) -> Gaussians:
+    r"""Consensus of dependent experts (CoDE), without inverting a matrix per sample.
+
+    The experts' errors have covariance :math:`\Sigma_{ij} = R_{ij}\sigma_i\sigma_j`, and
+
+    .. math:: A = 1^T \Sigma^{-1} 1, \qquad \mu = 1^T \Sigma^{-1} \mu / A, \qquad \tau = A.
+
+    With one ``rho`` (:math:`R = (1-\rho) I + \rho 1 1^T`) Sherman-Morrison leaves sums over the
+    subset, with :math:`c = 1/(m(1 + (m-1)\rho))`:
+
+    .. math::
+        A = \frac{V(s)}{1-\rho} + c\,(\textstyle\sum s)^2, \qquad
+        B = \frac{C(s, t)}{1-\rho} + c\,(\textstyle\sum s)(\textstyle\sum t),
+
+    where V and C are the subset's centred sums of squares and products. Disagreement in
+    confidence (V) is amplified, agreement is discounted. With any correlation matrix ``corr`` the
+    inverse of each subset's own block, ``K`` small matrices for the whole batch, is enough.
+
+    ``rho=0`` is :func:`poe`; a singleton returns its expert; ``M`` equal experts keep a variance
+    of :math:`\sigma^2 (1 + (m-1)\rho)/m`, which does not vanish however many there are.
+
+    Args:
+        loc, scale: the experts' means and standard deviations.
+        cond: which experts belong to which subset.
+        rho: the common correlation, in ``(-1/(m-1), 1)`` for the largest subset; a number, or a
+            tensor that broadcasts to ``shape``. Differentiable. A tensor that requires gradients
+            is not range-checked (:class:`LearnedCode` keeps it valid by construction).
+        corr: a correlation matrix of all experts, instead of ``rho``.
+
+    Returns:
+        Means and standard deviations of the consensus of every subset, ``[K, *shape]``.
+
+    Raises:
+        ValueError: as :func:`poe`; ``rho`` out of its interval; ``corr`` not a correlation
+            matrix; neither or both of them given.
+
+    Source: Mancisidor et al., "Aggregation of Dependent Expert Distributions in Multimodal
+    Variational Autoencoders", 2025 (arXiv 2505.01134), Lemma 2. The authors' code inverts one
+    matrix per subset, sample and dimension, and cuts a custom correlation matrix to its leading
+    block whatever the members; here each subset gets the block of its own members.
+
+    >>> import torch
+    >>> loc, scale = code(torch.tensor([4.0, 8.0]), torch.tensor([3.0, 1.0]).sqrt(),
+    ...                   torch.tensor([[True, True]]), rho=0.6)
+    >>> round(loc.item(), 4), round(scale.item() ** 2, 4)
+    (8.0817, 0.9992)
+    """
+    check_experts(loc, scale, cond)
+    if (rho is None) == (corr is None):
+        raise ValueError("code needs either rho (one correlation) or corr (a correlation matrix)")
+    s = scale.reciprocal()
+    t = loc * s
+    if corr is not None:
+        inverse = _subset_inverses(_check_corr(corr, len(loc)).to(loc), cond)  # (K, M, M)
+        flat_s, flat_t = s.flatten(1), t.flatten(1)  # (M, N)
+        rs = inverse @ flat_s  # (K, M, N)
+        a = torch.einsum("kmn,mn->kn", rs, flat_s).view(-1, *s.shape[1:])
+        b = torch.einsum("kmn,mn->kn", rs, flat_t).view(-1, *s.shape[1:])
+        return b / a, a.rsqrt()
+    size = _sizes(cond, loc)
+    rho = _check_rho(rho, int(cond.sum(dim=1).max()))
+    sum_s, sum_t, sum_ss, sum_st = _sums(cond, s, t, s * s, s * t)
+    mean_s = sum_s / size
+    spread = (sum_ss - mean_s * sum_s).clamp_min(0)  # rounding alone can make it negative
+    joint = sum_st - mean_s * sum_t
+    shared = mean_s / (1 + (size - 1) * rho)
+    a = spread / (1 - rho) + shared * sum_s
+    b = joint / (1 - rho) + shared * sum_t
+    return b / a, a.rsqrt()
+
+
+def code_shared_prior(
+    loc: Float[Tensor, "M *shape"],
+    scale: Float[Tensor, "M *shape"],
+    cond: Bool[Tensor, "K M"],
+) -> Gaussians:
+    r"""CoDE with the correlation that a shared prior causes, ρ_ij = σ_i σ_j: no free parameter.
+
+    Exact experts p(z|x_m) of modalities that are independent given z still err together, because
+    all shrink toward the same prior: :math:`\mathrm{Cov}(e_i, e_j) = \sigma_i^2\sigma_j^2`. Then
+    :math:`\Sigma = \Lambda + vv^T` with :math:`v = \sigma^2, \Lambda = \mathrm{diag}(v(1-v))`,
+    and with :math:`u = 1/(v(1-v)), q = 1/(1-v), r = v/(1-v)` summed over the subset
+
+    .. math::
+        A = \textstyle\sum u - \frac{(\sum q)^2}{1 + \sum r}, \qquad
+        B = \textstyle\sum u\mu - \frac{(\sum q)(\sum q\mu)}{1 + \sum r}.
+
+    Raises:
+        ValueError: as :func:`poe`, and where a scale is not below 1 (checked on the CPU only).
+
+    Source: derived in notebook 02 from the linear-Gaussian model; ours.
+
+    >>> import torch
+    >>> _, scale = code_shared_prior(torch.zeros(2), torch.tensor([0.5, 0.5]).sqrt(),
+    ...                              torch.tensor([[True, True]]))
+    >>> round(scale.item() ** 2, 4)
+    0.375
+    """
+    check_experts(loc, scale, cond)
+    if scale.device.type == "cpu" and not (scale < 1).all():
+        raise ValueError(
+            "the shared-prior correlation needs every scale below 1, the prior's; "
+            f"got {scale.max().item():.4g}. Networks with scale='bounded' guarantee it"
+        )
+    # 1 - v underflows to 0 where an expert has learned nothing; the floor keeps A and B finite.
+    v = scale.square().clamp_max(1 - 4 * torch.finfo(scale.dtype).eps)
+    q = (1 - v).reciprocal()
+    u = q / v
+    sum_u, sum_ul, sum_q, sum_ql, sum_r = _sums(cond, u, u * loc, q, q * loc, v * q)
+    shared = sum_q / (1 + sum_r)
+    a = sum_u - shared * sum_q
+    b = sum_ul - shared * sum_ql
+    return b / a, a.rsqrt()
+
+
+def shared_prior_correlation(scale: Float[Tensor, " M"]) -> Float[Tensor, "M M"]:
+    """The matrix R of :func:`code_shared_prior`: ρ_ij = σ_i σ_j off the diagonal, 1 on it."""
+    return torch.outer(scale, scale).fill_diagonal_(1.0)
+
+
+def reverse_kl(
+    loc: Float[Tensor, "M *shape"],
+    scale: Float[Tensor, "M *shape"],
+    cond: Bool[Tensor, "K M"],
+    *,
+    weights: Float[Tensor, " M"] | None = None,
+) -> Gaussians:
+    r"""The reverse-KL barycenter, argmin_q Σ λ_m KL(q‖q_m): the log-linear pool.
+
+    .. math:: \tau = \sum \lambda_m\tau_m, \qquad \mu = \sum \lambda_m\tau_m\mu_m / \tau
+
+    Zero-forcing: it lies where all experts have mass. It has :func:`poe`'s mean at uniform
+    weights, and ``m`` times its variance.
+
+    Args:
+        weights: ``[M]``, positive, scaled to sum 1 inside each subset; uniform by default.
+
+    Source: "Multimodal Variational Autoencoder: a Barycentric View" (arXiv 2412.20487).
+    """
+    check_experts(loc, scale, cond)
+    lam = _lambda(cond, loc, weights)
+    precision = scale.reciprocal().square()
+    total, weighted = _sums(lam, precision, precision * loc)
+    return weighted / total, total.rsqrt()
+
+
+def forward_kl(
+    loc: Float[Tensor, "M *shape"],
+    scale: Float[Tensor, "M *shape"],
+    cond: Bool[Tensor, "K M"],
+    *,
+    weights: Float[Tensor, " M"] | None = None,
+) -> Gaussians:
+    r"""The forward-KL barycenter among Gaussians, argmin_q Σ λ_m KL(q_m‖q): moment matching.
+
+    .. math:: \mu = \sum \lambda_m\mu_m, \qquad
+              \sigma^2 = \sum \lambda_m (\sigma_m^2 + (\mu_m - \mu)^2)
+
+    Mass-covering: the Gaussian with the mean and variance of the mixture of experts. Without the
+    restriction to Gaussians the minimiser is that mixture itself
+    (:func:`mmvae_core.distributions.mixture_of_experts`).
+
+    Args and source as :func:`reverse_kl`.
+    """
+    check_experts(loc, scale, cond)
+    lam = _lambda(cond, loc, weights)
+    # Centred on the experts' common mean, or E[x²] − mean² would cancel for distant experts.
+    centre = loc.mean(dim=0, keepdim=True)
+    shift = loc - centre
+    mean, second = _sums(lam, shift, scale.square() + shift.square())
+    # Clamped at the members' own variance, the part that rounding must not eat.
+    (within,) = _sums(lam, scale.square())
+    variance = torch.maximum(second - mean.square(), within)
+    return mean + centre, variance.sqrt()
+
+
+def wasserstein(
+    loc: Float[Tensor, "M *shape"],
+    scale: Float[Tensor, "M *shape"],
+    cond: Bool[Tensor, "K M"],
+    *,
+    weights: Float[Tensor, " M"] | None = None,
+) -> Gaussians:
+    r"""The 2-Wasserstein barycenter of diagonal Gaussians: means and standard deviations average.
+
+    .. math:: \mu = \sum \lambda_m\mu_m, \qquad \sigma = \sum \lambda_m\sigma_m
+
+    Full covariances need a fixed-point iteration; use POT's
+    ``ot.gaussian.bures_wasserstein_barycenter`` there.
+
+    Args as :func:`reverse_kl`. Source: "Multimodal Variational Autoencoder: a Barycentric View"
+    (arXiv 2412.20487), the aggregation of WB-VAE and MWB-VAE.
+
+    >>> import torch
+    >>> loc, scale = wasserstein(torch.tensor([4.0, 8.0]), torch.tensor([3.0, 1.0]).sqrt(),
+    ...                          torch.tensor([[True, True]]))
+    >>> round(loc.item(), 4), round(scale.item(), 4)
+    (6.0, 1.366)
+    """
+    check_experts(loc, scale, cond)
+    mean, std = _sums(_lambda(cond, loc, weights), loc, scale)
+    return mean, std
+
+
+class LearnedCode(nn.Module):
+    r"""CoDE with a correlation that is learned, kept inside its interval.
+
+    ``rho = low + (1 - low) * sigmoid(raw)`` with ``low = -1/(m-1)`` for ``m`` experts, so that
+    every value of the parameter is valid for every subset.
+
+    Args:
+        num_experts: the size of the largest subset, at least 2.
+        rho: where to start, inside ``(-1/(num_experts - 1), 1)``.
+        dims: one correlation for each of ``dims`` latent dimensions; one for all by default.
+
+    Source: ours; arXiv 2505.01134 finds rho by cross-validation.
+    """
+
+    MARGIN = 1e-3  # in units of rho: 1/(1 - rho) and 1/(1 + (m-1) rho) stay below about 1e3
+
+    def __init__(self, num_experts: int, rho: float = 0.0, dims: int | None = None) -> None:
+        super().__init__()
+        if num_experts < 2:
+            raise ValueError(f"a correlation needs at least 2 experts; got {num_experts}")
+        rho = float(_check_rho(rho, num_experts))
+        self.low = -1 / (num_experts - 1) + self.MARGIN
+        self.high = 1 - self.MARGIN
+        share = torch.tensor((rho - self.low) / (self.high - self.low)).clamp(1e-4, 1 - 1e-4)
+        self.raw = nn.Parameter(torch.logit(share).expand(() if dims is None else (dims,)).clone())
+
+    @property
+    def rho(self) -> Tensor:
+        """The current correlation, differentiable."""
+        return self.low + (self.high - self.low) * torch.sigmoid(self.raw)
+
+    def forward(self, loc: Tensor, scale: Tensor, cond: Tensor) -> Gaussians:
+        return code(loc, scale, cond, rho=self.rho)
+
+
+def check_experts(loc: Tensor, scale: Tensor, cond: Tensor) -> None:
+    """Raise ``ValueError`` where experts and subsets cannot be aggregated.
+
+    Values are looked at on the CPU only: on an accelerator that would halt the device at every
+    step, and a NaN shows in the loss.
+    """
+    if loc.shape != scale.shape or loc.ndim < 1:
+        raise ValueError(
+            f"loc and scale must have one shape [M, ...]; "
+            f"got {list(loc.shape)} and {list(scale.shape)}"
+        )
+    if cond.ndim != 2 or cond.dtype != torch.bool or cond.shape[1] != len(loc):
+        raise ValueError(
+            f"cond must be a bool [K, {len(loc)}] mask, one column an expert; "
+            f"got {cond.dtype} of shape {list(cond.shape)}"
+        )
+    if cond.device.type == "cpu" and not cond.any(dim=1).all():
+        empty = (~cond.any(dim=1)).nonzero().flatten().tolist()
+        raise ValueError(f"a consensus needs at least one expert; empty subsets: rows {empty}")
+    if scale.device.type == "cpu" and not (scale.detach().amin() > 0):  # false for NaN too
+        raise ValueError(
+            f"every scale must be a positive number; got {scale.detach().amin().item():.4g}"
+        )
+
+
+def _sizes(cond: Tensor, like: Tensor) -> Tensor:
+    # In the experts' own dtype: an integer count times a Python float is float32, whatever they are.
+    return cond.sum(dim=1).to(like.dtype).view(-1, *[1] * (like.ndim - 1))
+
+
+def _sums(weights: Tensor, *values: Tensor) -> list[Tensor]:
+    """Sums over the members of every subset: [K, M] times [M, *shape] for each of ``values``."""
+    weights = weights.to(values[0].dtype)
+    return [(weights @ v.flatten(1)).view(-1, *v.shape[1:]) for v in values]
+
+
+def _lambda(cond: Tensor, like: Tensor, weights: Tensor | None) -> Tensor:
+    if weights is None:
+        lam = cond.to(like.dtype)
+    else:
+        weights = torch.as_tensor(weights, dtype=like.dtype, device=like.device)
+        if weights.shape != (cond.shape[1],) or not (torch.isfinite(weights) & (weights >= 0)).all():
+            raise ValueError(
+                f"weights must be {cond.shape[1]} finite numbers, none negative; "
+                f"got {weights.tolist()}"
+            )
+        lam = cond.to(like.dtype) * weights
+        if not (lam.sum(dim=1) > 0).all():
+            raise ValueError("every subset needs a member with a positive weight")
+    return lam / lam.sum(dim=1, keepdim=True)
+
+
+def _check_rho(rho: float | Tensor, size: int) -> float | Tensor:
+    if isinstance(rho, Tensor) and (rho.requires_grad or rho.device.type != "cpu"):
+        return rho
+    low = -1 / (size - 1) if size > 1 else float("-inf")
+    values = torch.as_tensor(rho, dtype=torch.float64)
+    if not ((values > low) & (values < 1)).all():
+        raise ValueError(
+            f"rho must lie in ({low:.4g}, 1) for {size} experts; got {values.tolist()}"
+        )
+    return rho
+
+
+def _check_corr(corr: Tensor, num_experts: int) -> Tensor:
+    problem = None
+    if corr.shape != (num_experts, num_experts):
+        problem = f"its shape is {list(corr.shape)}"
+    elif corr.device.type == "cpu":
+        value = corr.detach().double()
+        if not torch.isfinite(value).all():
+            problem = "it has entries that are not finite"
+        elif not torch.allclose(value, value.T, atol=1e-6):
+            problem = "it is not symmetric"
+        elif not torch.allclose(value.diagonal(), torch.ones(num_experts).double(), atol=1e-6):
+            problem = f"its diagonal is {value.diagonal().tolist()}, not 1"
+        elif torch.linalg.eigvalsh(value)[0] <= 0:
+            problem = f"its smallest eigenvalue is {torch.linalg.eigvalsh(value)[0].item():.4g}"
+    if problem:
+        raise ValueError(
+            f"corr must be a positive definite {num_experts}x{num_experts} correlation matrix; "
+            f"{problem}"
+        )
+    return corr
+
+
+def _subset_inverses(corr: Tensor, cond: Tensor) -> Tensor:
+    """R_S^-1 of every subset's own block, 0 outside it: [K, M, M].
+
+    Rows and columns of absent experts are replaced by the identity's, so that one batched inverse
+    of full-size matrices gives all blocks, and are cleared afterwards.
+    """
+    inside = cond[:, :, None] & cond[:, None, :]
+    identity = torch.eye(len(corr), dtype=corr.dtype, device=corr.device)
+    return torch.linalg.inv(torch.where(inside, corr, identity)) * inside

@@ -1,0 +1,120 @@
+r"""The tableau: a multimodal objective as four small arrays.
+
+Every objective of the literature that is linear in its terms is one row of one table,
+
+.. math::
+
+    L = \sum_{k,m} \mathrm{recon}_{km}\, E_{q_k}[\lambda_m \log p(x_m \mid z)]
+        - \beta \sum_{k,r} \mathrm{kl}_{kr}\, KL(q_k \,\|\, r_r),
+
+where ``cond[k]`` says which experts make the posterior ``q_k``, ``ref[r]`` which experts make the
+reference ``r_r``, and the prior N(0, I) is one more expert: the last column of both. As a
+Runge-Kutta solver is a Butcher tableau, a recipe is such a tableau and the engine that evaluates
+it (:mod:`mmvae_core.bounds`) is written once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+__all__ = ["Tableau", "with_prior"]
+
+
+def with_prior(masks: Bool[Tensor, "K M"], *, prior: bool) -> Bool[Tensor, "K M+1"]:
+    """Append the prior's column to a family of subsets, set or clear in every row."""
+    return torch.cat([masks, torch.full((len(masks), 1), prior, dtype=torch.bool)], dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Tableau:
+    """The coefficients of one objective.
+
+    Args:
+        cond: bool ``[K, M + 1]``, the experts behind posterior ``k``; last column: the prior.
+        recon: ``[K, M]``, the weight of modality ``m``'s log-likelihood under posterior ``k``.
+        ref: bool ``[R, M + 1]``, the experts behind reference ``r``; the prior is ``0...01``.
+        kl: ``[K, R]``, the weight of ``KL(q_k || r_r)``.
+
+    Raises:
+        ValueError: the shapes do not belong together, a row of ``cond`` or ``ref`` is empty, a
+            weight is negative or not finite, or a posterior has no term.
+
+    >>> import torch
+    >>> vae = Tableau(cond=torch.tensor([[True, False]]), recon=torch.ones(1, 1),
+    ...               ref=torch.tensor([[False, True]]), kl=torch.ones(1, 1))
+    >>> vae.is_elbo
+    True
+    """
+
+    cond: Bool[Tensor, "K M+1"]
+    recon: Float[Tensor, "K M"]
+    ref: Bool[Tensor, "R M+1"]
+    kl: Float[Tensor, "K R"]
+
+    def __post_init__(self) -> None:
+        for field in ("cond", "ref"):
+            rows = getattr(self, field)
+            if rows.ndim != 2 or rows.dtype != torch.bool:
+                raise ValueError(
+                    f"{field} must be a boolean matrix; "
+                    f"got {rows.dtype} of shape {list(rows.shape)}"
+                )
+            if not rows.any(dim=1).all():
+                empty = (~rows.any(dim=1)).nonzero().flatten().tolist()
+                raise ValueError(f"every row of {field} needs an expert; empty: rows {empty}")
+        (num_posteriors, width), num_references = self.cond.shape, len(self.ref)
+        expected = {
+            "recon": (self.recon, (num_posteriors, width - 1)),
+            "ref": (self.ref, (num_references, width)),
+            "kl": (self.kl, (num_posteriors, num_references)),
+        }
+        for field, (value, shape) in expected.items():
+            if tuple(value.shape) != shape:
+                raise ValueError(
+                    f"{field} must have shape {list(shape)} to go with cond {list(self.cond.shape)}"
+                    f" (one row a posterior, last column of cond and ref the prior); "
+                    f"got {list(value.shape)}"
+                )
+        for field in ("recon", "kl"):
+            value = getattr(self, field)
+            if not (torch.isfinite(value) & (value >= 0)).all():
+                raise ValueError(f"weights in {field} must be finite and not negative")
+        idle = ((self.recon == 0).all(dim=1) & (self.kl == 0).all(dim=1)).nonzero().flatten()
+        if len(idle):
+            raise ValueError(f"posteriors {idle.tolist()} have no term: all their weights are 0")
+
+    @property
+    def num_posteriors(self) -> int:
+        return self.cond.shape[0]
+
+    @property
+    def num_references(self) -> int:
+        return self.ref.shape[0]
+
+    @property
+    def num_modalities(self) -> int:
+        return self.cond.shape[1] - 1
+
+    @property
+    def subsets(self) -> Bool[Tensor, "K M"]:
+        """The modalities of every posterior, the prior's column left out."""
+        return self.cond[:, :-1]
+
+    @property
+    def is_elbo(self) -> bool:
+        """Whether every row is a multiple of an evidence lower bound (at beta = 1, lambda = 1).
+
+        That holds where the prior alone is the reference and row ``k`` weighs its KL with ``w_k``
+        and each log-likelihood with ``w_k`` or 0: then it is ``w_k`` times a lower bound on the
+        log-evidence of the modalities that it reconstructs.
+        """
+        prior = torch.zeros(self.num_modalities + 1, dtype=torch.bool)
+        prior[-1] = True
+        weight = self.kl.sum(dim=1, keepdim=True)  # (K, 1)
+        prior_only = bool((self.ref == prior).all())
+        recon_fits = torch.isclose(self.recon, weight) | (self.recon == 0)
+        return prior_only and bool(recon_fits.all()) and bool((weight > 0).all())

@@ -184,7 +184,7 @@ def code(
     t = loc * s
     if corr is not None:
         inverse = _subset_inverses(_check_corr(corr, len(loc)).to(loc), cond)  # (K, M, M)
-        flat_s, flat_t = s.flatten(1), t.flatten(1)  # (M, N)
+        flat_s, flat_t = s.reshape(len(s), -1), t.reshape(len(t), -1)  # (M, N)
         rs = inverse @ flat_s  # (K, M, N)
         a = torch.einsum("kmn,mn->kn", rs, flat_s).view(-1, *s.shape[1:])
         b = torch.einsum("kmn,mn->kn", rs, flat_t).view(-1, *s.shape[1:])
@@ -402,7 +402,7 @@ def _sizes(cond: Tensor, like: Tensor) -> Tensor:
 def _sums(weights: Tensor, *values: Tensor) -> list[Tensor]:
     """Sums over the members of every subset: [K, M] times [M, *shape] for each of ``values``."""
     weights = weights.to(values[0].dtype)
-    return [(weights @ v.flatten(1)).view(-1, *v.shape[1:]) for v in values]
+    return [(weights @ v.reshape(len(v), -1)).view(-1, *v.shape[1:]) for v in values]
 
 
 def _lambda(cond: Tensor, like: Tensor, weights: Tensor | None) -> Tensor:

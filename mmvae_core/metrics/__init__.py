@@ -1,0 +1,18 @@
+"""Evaluation: functions of (model, data) that return numbers with their uncertainty."""
+
+from mmvae_core.metrics.classifiers import accuracies, train_classifiers
+from mmvae_core.metrics.coherence import average, conditional_coherence, unconditional_coherence
+from mmvae_core.metrics.estimate import Estimate
+from mmvae_core.metrics.likelihood import joint_log_likelihood
+from mmvae_core.metrics.probe import linear_accuracy
+
+__all__ = [
+    "Estimate",
+    "accuracies",
+    "average",
+    "conditional_coherence",
+    "joint_log_likelihood",
+    "linear_accuracy",
+    "train_classifiers",
+    "unconditional_coherence",
+]

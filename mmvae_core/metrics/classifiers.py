@@ -1,0 +1,124 @@
+"""One small classifier a modality: the judges of coherence, trained here and cached."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from mmvae_core.data.dataset import MultimodalDataset
+
+__all__ = ["Classifier", "accuracies", "train_classifiers"]
+
+BATCH = 256
+
+
+class Classifier(nn.Module):
+    """Three convolutions and a linear layer, for images ``[B, C, H, W]`` in [0, 1]."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, 32, 3, stride=2, padding=1), nn.ReLU(),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.ReLU(),
+            nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Dropout(0.3), nn.Linear(1024, classes),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``[B, classes]``."""
+        return self.body(x)
+
+
+def train_classifiers(
+    data: MultimodalDataset,
+    *,
+    epochs: int = 4,
+    seed: int = 0,
+    folder: str | Path | None = None,
+) -> list[Classifier]:
+    """Train one classifier for each modality of ``data``, on real observations.
+
+    Args:
+        data: with labels; its training part.
+        folder: where to keep the weights. A file is used again only for the same pictures,
+            epochs and seed (its name holds their digest), and a damaged one is made anew.
+
+    Raises:
+        ValueError: the data have no labels.
+
+    Source: the coherence judges of arXiv 2105.02470 and 2505.01134 (appendix D.2), with an
+    architecture of our own, the same for every modality.
+    """
+    if data.label is None:
+        raise ValueError("classifiers need labels; this data set has none")
+    classes = int(data.label.max()) + 1
+    result = []
+    for m, view in enumerate(data.x):
+        with torch.random.fork_rng(devices=[] if view.device.type == "cpu" else [view.device]):
+            torch.manual_seed(seed)
+            classifier = Classifier(view.shape[1], classes).to(view.device)
+            cache = None if folder is None else Path(folder) / f"{_digest(data, m, epochs, seed)}"
+            if cache is None or not _restore(classifier, cache):
+                _train(classifier, data, m, epochs, seed)
+                if cache is not None:
+                    _store(classifier, cache)
+        result.append(classifier.eval().requires_grad_(False))
+    return result
+
+
+@torch.no_grad()
+def accuracies(classifiers: list[Classifier], data: MultimodalDataset) -> list[float]:
+    """Share of real observations that each classifier gets right: the ceiling of coherence."""
+    hits = [0] * len(classifiers)
+    for batch in data.batches(1024):
+        for m, classifier in enumerate(classifiers):
+            hits[m] += int((classifier(batch.x[m]).argmax(1) == batch.label).sum())
+    return [hit / len(data) for hit in hits]
+
+
+def _train(
+    classifier: Classifier, data: MultimodalDataset, modality: int, epochs: int, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(classifier.parameters(), lr=1e-3)
+    view = data.x[modality]
+    for _ in range(epochs):
+        order = torch.randperm(len(data), generator=generator).to(view.device)
+        for rows in order.split(BATCH):
+            loss = cross_entropy(classifier(view[rows].float() / 255), data.label[rows])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+
+def _digest(data: MultimodalDataset, modality: int, epochs: int, seed: int) -> str:
+    view = data.x[modality].cpu().contiguous()
+    digest = hashlib.sha256(json.dumps([list(view.shape), epochs, seed]).encode())
+    digest.update(view.numpy().tobytes())
+    digest.update(data.label.cpu().contiguous().numpy().tobytes())
+    return f"classifier-{data.names[modality]}-{digest.hexdigest()[:16]}.safetensors"
+
+
+def _restore(classifier: Classifier, path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        classifier.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError, KeyError):
+        return False
+    return True
+
+
+def _store(classifier: Classifier, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    save_file({k: v.cpu().contiguous() for k, v in classifier.state_dict().items()}, partial)
+    os.replace(partial, path)

@@ -1,0 +1,71 @@
+"""Linear classification of latents: how much of the label a subset's posterior holds, plainly."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from mmvae_core import subsets
+from mmvae_core.data.dataset import MultimodalDataset
+from mmvae_core.metrics.estimate import Estimate, proportion
+from mmvae_core.model import MultimodalVAE
+
+__all__ = ["latent_means", "linear_accuracy"]
+
+TRAIN_LATENTS = 500  # arXiv 2505.01134, appendix D.2
+MAX_ITER = 3000  # the same
+
+
+@torch.no_grad()
+def latent_means(
+    model: MultimodalVAE, data: MultimodalDataset, rows: Bool[Tensor, "K M"]
+) -> np.ndarray:
+    """The means of q(z|x_S) for every subset: ``[K, N, D]``."""
+    model.eval()
+    means = [model.posterior(batch, rows)[0] for batch in data.batches(512)]
+    return torch.cat(means, dim=1).cpu().numpy()
+
+
+def linear_accuracy(
+    model: MultimodalVAE,
+    train: MultimodalDataset,
+    test: MultimodalDataset,
+    *,
+    count: int = TRAIN_LATENTS,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Test accuracy of a logistic regression on ``count`` latent means, for every subset.
+
+    Args:
+        train: gives ``count`` random samples with labels.
+        test: all of it is classified.
+
+    Returns:
+        ``{subset name: accuracy}``.
+
+    Source: arXiv 2505.01134, appendix D.2 (scikit-learn, lbfgs, 3000 iterations).
+    """
+    if train.label is None or test.label is None:
+        raise ValueError("linear classification needs labels; the data have none")
+    if not 1 <= count <= len(train):
+        raise ValueError(f"count must lie in 1..{len(train)}; got {count}")
+    rows = subsets.powerset(len(model.names))
+    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:count]
+    fit_on = latent_means(model, train.subset(chosen), rows)
+    score_on = latent_means(model, test, rows)
+    labels = train.label[chosen.to(train.label.device)].cpu().numpy()
+    truth = test.label.cpu().numpy()
+    result = {}
+    for k, row in enumerate(rows):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            probe = LogisticRegression(solver="lbfgs", max_iter=MAX_ITER).fit(fit_on[k], labels)
+        hits = int((probe.predict(score_on[k]) == truth).sum())
+        result[subsets.name(row, model.names)] = proportion(hits, len(truth))
+    return result

@@ -1,0 +1,351 @@
+"""Training: one loop, readable from top to bottom, that loses nothing when it is killed.
+
+Everything random comes from two seeded sources, the order of the samples (a function of seed and
+epoch) and the noise (one generator whose state is checkpointed), so that a run that was killed
+and resumed equals, bit for bit on a CPU, the run that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from mmvae_core.data.dataset import MultimodalDataset
+from mmvae_core.model import MultimodalVAE
+
+__all__ = ["History", "TrainConfig", "fit", "load_checkpoint", "load_model", "save_checkpoint"]
+
+FORMAT = 1  # of checkpoints; raised when their content changes
+NAN_HELP = "lower learning_rate or beta, or use scale='bounded' in the model"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train; all of it is kept in the checkpoint.
+
+    Args:
+        epochs: passes over the data.
+        batch_size: samples a step; the last incomplete batch of an epoch is left out.
+        learning_rate: of Adam.
+        beta: weight of the KL terms, reached linearly over ``warmup_epochs``.
+        warmup_epochs: 0 starts at the full ``beta``.
+        samples: L, draws from every posterior.
+        seed: of the sample order and the noise.
+        mixed_precision: bfloat16 autocast in the networks; aggregation, KL and loss stay float32.
+        checkpoint_seconds: the most that a killed run loses, beside the end of each epoch.
+    """
+
+    epochs: int = 10
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    beta: float = 1.0
+    warmup_epochs: int = 0
+    samples: int = 1
+    seed: int = 0
+    mixed_precision: bool = False
+    checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "samples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        for name in ("learning_rate", "beta"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a positive number; got {getattr(self, name)}")
+        if self.warmup_epochs < 0 or self.checkpoint_seconds < 0:
+            raise ValueError("warmup_epochs and checkpoint_seconds must not be negative")
+
+
+@dataclass
+class History:
+    """What happened: the mean of every loss term, in nats, an epoch a row.
+
+    ``steps`` holds a finer trace (step, loss) for live pictures; ``seconds`` the time spent.
+    """
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    steps: list[tuple[int, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def column(self, name: str) -> list[float]:
+        """One term over the epochs, for a plot."""
+        return [row[name] for row in self.epochs if name in row]
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw loss (train and validation) over the epochs; returns the matplotlib axes."""
+        from matplotlib import pyplot as plt
+
+        axes = plt.gca() if axes is None else axes
+        axes.plot(range(1, len(self.epochs) + 1), self.column("loss"), label="training")
+        if self.column("valid_loss"):
+            axes.plot(range(1, len(self.epochs) + 1), self.column("valid_loss"), "--",
+                      label="held out")  # fmt: skip
+        axes.set(xlabel="epoch", ylabel="loss (nats a sample)")
+        axes.legend()
+        return axes
+
+
+@dataclass
+class Progress:
+    """What a callback sees: it must not change the run. ``live`` is True between epochs' ends."""
+
+    model: MultimodalVAE
+    history: History
+    epoch: int
+    step: int
+    total_steps: int
+
+
+def fit(
+    model: MultimodalVAE,
+    data: MultimodalDataset,
+    config: TrainConfig,
+    *,
+    valid: MultimodalDataset | None = None,
+    folder: str | Path | None = None,
+    callback: Callable[[Progress], None] | None = None,
+    show_progress: bool = True,
+) -> History:
+    """Train ``model`` on ``data`` and return the history.
+
+    With a ``folder`` the run is checkpointed in ``last.pt`` (model, optimiser, random state,
+    history, recipe, configuration) and ``best.pt`` (the lowest held-out loss, or training loss
+    without ``valid``); called again with the same arguments it goes on from where it stopped,
+    and with more ``epochs`` it goes on beyond.
+
+    Args:
+        model, data: on the same device; batches are gathered there.
+        callback: called about once a second and after every epoch, for live pictures.
+
+    Raises:
+        ValueError: the folder holds a checkpoint of another recipe or configuration, or the data
+            do not suit the model or are smaller than a batch.
+        FloatingPointError: the loss is not finite; the last good checkpoint stays.
+    """
+    _check_data(model, data, config)
+    device = model.device
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    noise = torch.Generator(device=device).manual_seed(config.seed)
+    rows = torch.Generator().manual_seed(config.seed)  # of recipes that draw their subsets
+    history, epoch, step = History(), 0, 0
+    best, sums = math.inf, {}
+    last = None if folder is None else Path(folder) / "last.pt"
+    if last is not None and last.exists():
+        saved = load_checkpoint(last)
+        _check_same_run(saved, model, config, last)
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        noise.set_state(saved["noise"])
+        rows.set_state(saved["rows"])
+        history = History(**saved["history"])
+        epoch, step, best, sums = (saved[name] for name in ("epoch", "step", "best", "sums"))
+        sums = {name: value.to(device) for name, value in sums.items()}
+
+    def checkpoint() -> None:
+        if last is not None:
+            state = {
+                "epoch": epoch, "step": step, "best": best, "sums": sums,
+                "optimizer": optimizer.state_dict(), "noise": noise.get_state(),
+                "rows": rows.get_state(), "history": asdict(history),
+                "config": json.dumps(asdict(config)),
+            }  # fmt: skip
+            save_checkpoint(last, model, **state)
+
+    steps_per_epoch = len(data) // config.batch_size
+    total_steps = config.epochs * steps_per_epoch
+    started = time.monotonic() - history.seconds
+    last_saved = last_called = time.monotonic()
+    autocast = (
+        torch.autocast(device.type, dtype=torch.bfloat16)
+        if config.mixed_precision else nullcontext()
+    )  # fmt: skip
+    bar = tqdm(
+        total=total_steps, initial=epoch * steps_per_epoch + step, unit="step",
+        disable=not show_progress, desc=f"epoch {epoch + 1}/{config.epochs}",
+    )  # fmt: skip
+    with bar:
+        while epoch < config.epochs:
+            model.train()
+            order = _epoch_order(len(data), config.seed, epoch).to(device)
+            while step < steps_per_epoch:
+                batch = data.batch(order[step * config.batch_size : (step + 1) * config.batch_size])
+                beta = _beta(config, epoch * steps_per_epoch + step, steps_per_epoch)
+                tableau = model.recipe.draw(rows) if model.recipe.draw else None
+                with autocast:
+                    loss, terms = model.loss(
+                        batch, beta=beta, samples=config.samples, generator=noise, tableau=tableau
+                    )
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                sums = {name: sums.get(name, 0.0) + value for name, value in terms.items()}
+                step += 1
+                bar.update()
+                now = time.monotonic()
+                if now - last_called > 1 or step == steps_per_epoch:
+                    # The only place that waits for an accelerator, about once a second.
+                    value = terms["loss"].item()
+                    if not math.isfinite(value):
+                        raise FloatingPointError(
+                            f"the loss became {value} in epoch {epoch + 1}, step {step}; {NAN_HELP}"
+                        )
+                    history.seconds = now - started
+                    history.steps.append((epoch * steps_per_epoch + step, value))
+                    bar.set_postfix(loss=f"{value:.1f}", kl=f"{terms['kl'].item():.1f}")
+                    if callback is not None and step < steps_per_epoch:
+                        callback(Progress(model, history, epoch, step, total_steps))
+                    last_called = time.monotonic()
+                if now - last_saved > config.checkpoint_seconds and step < steps_per_epoch:
+                    checkpoint()
+                    last_saved = time.monotonic()
+            row = {name: float(value) / step for name, value in sums.items()}
+            if valid is not None:
+                row["valid_loss"] = held_out_loss(model, valid, config)
+            history.epochs.append(row)
+            history.seconds = time.monotonic() - started
+            epoch, step, sums = epoch + 1, 0, {}
+            score = row.get("valid_loss", row["loss"])
+            improved = score < best
+            best = min(best, score)
+            # best.pt first: killed in between, the resumed run comes here again.
+            if improved and last is not None:
+                save_checkpoint(last.with_name("best.pt"), model)
+            checkpoint()
+            last_saved = time.monotonic()
+            bar.set_description(f"epoch {min(epoch + 1, config.epochs)}/{config.epochs}")
+            if callback is not None:
+                callback(Progress(model, history, epoch, 0, total_steps))
+    return history
+
+
+@torch.no_grad()
+def held_out_loss(
+    model: MultimodalVAE, data: MultimodalDataset, config: TrainConfig
+) -> float:
+    """The loss on ``data`` in nats a sample, with noise that is the same at every call."""
+    model.eval()
+    generator = torch.Generator(device=model.device).manual_seed(config.seed)
+    total = 0.0
+    for batch in data.batches(config.batch_size):
+        loss, _ = model.loss(batch, beta=config.beta, generator=generator)
+        total += loss.item() * len(batch.present)
+    return total / len(data)
+
+
+def save_checkpoint(path: str | Path, model: MultimodalVAE, **state: Any) -> Path:
+    """Write model, its description and ``state`` so that the file is old or new, never half.
+
+    The bytes go to a neighbour first, reach the disk, and take the name in one step.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "format": FORMAT, "spec": json.dumps(model.spec), "model": model.state_dict(), **state
+    }  # fmt: skip
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read a checkpoint; tensors and plain data only, so that a file cannot run code.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a checkpoint of this project, or is damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no checkpoint at {path}; train with folder={str(path.parent)!r}")
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is damaged or "
+            "something else. Delete it, or copy it again from where it came"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a checkpoint of format {FORMAT}; train again to make one")
+    return content
+
+
+def load_model(path: str | Path, device: str | torch.device = "cpu") -> MultimodalVAE:
+    """The trained model of a checkpoint (``last.pt`` or ``best.pt``)."""
+    content = load_checkpoint(path, device)
+    model = MultimodalVAE.from_spec(json.loads(content["spec"])).to(device)
+    model.load_state_dict(content["model"])
+    return model
+
+
+def _epoch_order(size: int, seed: int, epoch: int) -> Tensor:
+    # Drawn on the CPU, so that it does not depend on the device.
+    return torch.randperm(size, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+
+
+def _beta(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
+    if config.warmup_epochs == 0:
+        return config.beta
+    return config.beta * min(1.0, (step + 1) / (config.warmup_epochs * steps_per_epoch))
+
+
+def _check_data(model: MultimodalVAE, data: MultimodalDataset, config: TrainConfig) -> None:
+    shapes = [list(x.shape[1:]) for x in data.x]
+    if shapes != model.spec["shapes"]:
+        raise ValueError(f"the model takes samples of shapes {model.spec['shapes']}; got {shapes}")
+    if len(data) < config.batch_size:
+        raise ValueError(
+            f"batch_size is {config.batch_size} but there are {len(data)} samples; lower it"
+        )
+    if data.x[0].device != model.device:
+        raise ValueError(
+            f"model and data must be on one device; got {model.device} and {data.x[0].device}. "
+            "Use data.to(device)"
+        )
+
+
+def _check_same_run(
+    saved: dict[str, Any], model: MultimodalVAE, config: TrainConfig, path: Path
+) -> None:
+    advice = "choose another folder, or delete this one to start anew"
+    spec = json.loads(saved["spec"])
+    if spec != json.loads(json.dumps(model.spec)):
+        keys = [key for key in spec if spec[key] != json.loads(json.dumps(model.spec))[key]]
+        raise ValueError(
+            f"{path} belongs to another model: {', '.join(keys)} differ "
+            f"(there {[spec[key] for key in keys]}, here {[model.spec[key] for key in keys]}); "
+            f"{advice}"
+        )
+    before = TrainConfig(**json.loads(saved["config"]))
+    free = {"epochs": before.epochs, "checkpoint_seconds": before.checkpoint_seconds}
+    if replace(config, **free) != before:
+        names = [
+            f.name for f in fields(config)
+            if f.name not in free and getattr(config, f.name) != getattr(before, f.name)
+        ]  # fmt: skip
+        raise ValueError(
+            f"{path} was trained with another {', '.join(names)} "
+            f"(there {[getattr(before, n) for n in names]}, "
+            f"here {[getattr(config, n) for n in names]}); {advice}"
+        )
+    if saved["epoch"] > config.epochs:
+        raise ValueError(
+            f"{path} already has {saved['epoch']} epochs, more than the {config.epochs} asked for"
+        )

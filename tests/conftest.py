@@ -1,0 +1,70 @@
+"""Settings shared by all tests: shapes checked at run time, one thread, fixed seeds, a browser.
+
+Shapes and types in signatures (jaxtyping) are checked by beartype here, and only here: a call
+with a wrong shape raises ``jaxtyping.TypeCheckError`` before the function's own check can speak.
+A test of that own check, the ``ValueError`` a user sees, asks for the fixture ``as_user``.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+
+from jaxtyping import config as jaxtyping_config
+from jaxtyping import install_import_hook
+
+install_import_hook("mmvae_core", "beartype.beartype")  # before any import of mmvae_core
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+SEED = 2505  # any number; fixed, so that a Monte-Carlo test fails always or never
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--torch-threads",
+        type=int,
+        default=1,
+        help="threads of torch inside one test process (default 1: sums in a fixed order, and "
+        "no contest between the processes of pytest-xdist); 0 leaves torch's own choice",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if threads := config.getoption("--torch-threads"):
+        torch.set_num_threads(threads)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("browser") is None:
+        return
+    from browser import chromium
+
+    if chromium() is None:
+        reason = "no Chromium or Chrome on the PATH (set CHROMIUM to the path of one)"
+        if on_ci():
+            pytest.fail(f"{reason}; under CI=true a browser test may not be skipped")
+        pytest.skip(reason)
+
+
+def on_ci() -> bool:
+    """Whether this is continuous integration, where nothing may be skipped for lack of a tool."""
+    return os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    random.seed(SEED)
+    np.random.seed(SEED)
+    torch.manual_seed(SEED)
+
+
+@pytest.fixture
+def as_user() -> Iterator[None]:
+    """Run-time shape checks off, as they are for a user: the library's own errors come through."""
+    jaxtyping_config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping_config.update("jaxtyping_disable", False)

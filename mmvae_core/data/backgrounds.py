@@ -55,9 +55,7 @@ def random_crops(
         )
     top = torch.from_numpy(rng.integers(0, height - size + 1, count))
     left = torch.from_numpy(rng.integers(0, width - size + 1, count))
-    windows = photograph.unfold(1, size, 1).unfold(
-        2, size, 1
-    )  # a view, (C, Y', X', H, W)
+    windows = photograph.unfold(1, size, 1).unfold(2, size, 1)  # a view, (C, Y', X', H, W)
     return windows[:, top, left].transpose(0, 1).contiguous()  # (N, C, H, W)
 
 

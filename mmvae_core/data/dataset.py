@@ -165,11 +165,7 @@ class MultimodalDataset:
 
     def _positions(self, indices: Tensor) -> Int[Tensor, " B"]:
         indices = torch.as_tensor(indices, device=self.device)
-        if (
-            indices.ndim != 1
-            or indices.is_floating_point()
-            or indices.dtype == torch.bool
-        ):
+        if indices.ndim != 1 or indices.is_floating_point() or indices.dtype == torch.bool:
             raise ValueError(
                 "indices must be a vector of whole numbers (mask.nonzero().flatten() makes one "
                 f"of a mask); got {indices.dtype} with shape {list(indices.shape)}"
@@ -182,9 +178,7 @@ def _check_views(x: tuple[Tensor, ...], names: tuple[str, ...]) -> None:
     if not x:
         raise ValueError("a data set needs at least one modality; x is empty")
     if len(names) != len(x) or len(set(names)) != len(names):
-        raise ValueError(
-            f"names must hold {len(x)} distinct names, one a modality; got {names}"
-        )
+        raise ValueError(f"names must hold {len(x)} distinct names, one a modality; got {names}")
     for label, view in zip(names, x, strict=True):
         if view.dtype != torch.uint8:
             raise ValueError(
@@ -207,16 +201,12 @@ def _check_rows(data: MultimodalDataset) -> None:
             f"got {data.present.dtype} {list(data.present.shape)}"
         )
     label = data.label
-    if label is not None and (
-        label.dtype != torch.int64 or list(label.shape) != shape[:1]
-    ):
+    if label is not None and (label.dtype != torch.int64 or list(label.shape) != shape[:1]):
         raise ValueError(
             f"label must be an int64 tensor of shape {shape[:1]}; "
             f"got {label.dtype} {list(label.shape)}"
         )
-    devices = {
-        part.device for part in (*data.x, data.present, label) if part is not None
-    }
+    devices = {part.device for part in (*data.x, data.present, label) if part is not None}
     if len(devices) > 1:
         raise ValueError(
             f"all parts must be on one device; got {sorted(map(str, devices))}. "

@@ -410,7 +410,10 @@ def _lambda(cond: Tensor, like: Tensor, weights: Tensor | None) -> Tensor:
         lam = cond.to(like.dtype)
     else:
         weights = torch.as_tensor(weights, dtype=like.dtype, device=like.device)
-        if weights.shape != (cond.shape[1],) or not (torch.isfinite(weights) & (weights >= 0)).all():
+        if (
+            weights.shape != (cond.shape[1],)
+            or not (torch.isfinite(weights) & (weights >= 0)).all()
+        ):
             raise ValueError(
                 f"weights must be {cond.shape[1]} finite numbers, none negative; "
                 f"got {weights.tolist()}"

@@ -34,14 +34,20 @@ LAPLACE_SCALE = 0.75  # the authors' code of CoDE-VAE (arXiv 2505.01134)
 
 def laplace(params: Tensor, scale: float = LAPLACE_SCALE) -> Laplace:
     """Laplace likelihood with location ``params`` and a fixed ``scale`` (in units of the data)."""
-    return Laplace(params, torch.as_tensor(scale, dtype=params.dtype, device=params.device),
-                   validate_args=False)
+    return Laplace(
+        params,
+        torch.as_tensor(scale, dtype=params.dtype, device=params.device),
+        validate_args=False,
+    )
 
 
 def normal(params: Tensor, scale: float = 1.0) -> Normal:
     """Normal likelihood with location ``params`` and a fixed ``scale`` (in units of the data)."""
-    return Normal(params, torch.as_tensor(scale, dtype=params.dtype, device=params.device),
-                  validate_args=False)
+    return Normal(
+        params,
+        torch.as_tensor(scale, dtype=params.dtype, device=params.device),
+        validate_args=False,
+    )
 
 
 def bernoulli(params: Tensor) -> Bernoulli:

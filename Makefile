@@ -1,0 +1,76 @@
+# Consensus Lab: `make lab` to learn, `make test` to check. `make help` lists the rest.
+# Any recent GNU make does, the 3.81 of macOS included.
+
+PYTHON ?= python3
+VENV ?= .venv
+LAB_ARGS ?=
+TEST_ARGS ?=
+JOBS ?= 2
+SMOKE ?=
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+FIRST := notebooks/01_two_experts.ipynb
+
+# nbval compares stored outputs with a run at the notebook's own settings, so a notebook that
+# trains at those settings is left to its smoke run (`make test` has one of every notebook).
+TRAINING := notebooks/06_polymnist.ipynb
+COMPARED = $(filter-out $(TRAINING),$(sort $(wildcard notebooks/*.ipynb)))
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-kernel-startup-timeout=120 \
+	--nbval-sanitize-with tests/nbval.cfg
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test course check format benchmark clean
+
+help:  ## show this list
+	@echo "Consensus Lab. Two commands do all the set-up:"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo "Variables: PYTHON=python3.12  LAB_ARGS=--no-browser  TEST_ARGS='-k code'  JOBS=1  SMOKE=1"
+
+lab: $(READY)  ## open the course in JupyterLab, at the first notebook
+	$(BIN)/python -m jupyterlab --ServerApp.root_dir=. $(LAB_ARGS) $(FIRST)
+
+test: $(READY)  ## run every test: units, doctests, notebooks, browser
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(NBVAL) \
+		tests mmvae_core README.md $(COMPARED) $(TEST_ARGS)
+
+course: $(READY)  ## run all notebooks into build/course (SMOKE=1: seconds each)
+	@mkdir -p build/course
+	@set -- $(sort $(wildcard notebooks/*.ipynb)); total=$$#; number=0; \
+	for notebook; do \
+		number=$$((number + 1)); echo "[$$number/$$total] $$notebook"; \
+		$(BIN)/python -m papermill --cwd notebooks $(if $(SMOKE),-p smoke True) \
+			"$$notebook" "build/course/$${notebook##*/}" || { \
+			echo "make course stopped: $$notebook failed; the cell with the error is marked" \
+				"in build/course/$${notebook##*/}"; exit 1; }; \
+	done; echo "$$number notebooks ran; see build/course"
+
+check: $(READY)  ## lint, formatting (notebooks too) and types
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+format: $(READY)  ## mend what lint and formatting can mend by themselves
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+benchmark: $(READY)  ## time the aggregations and the bounds
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-only -p no:xdist $(TEST_ARGS)
+
+clean:  ## remove what runs leave behind (delete $(VENV) too to start over)
+	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .benchmarks *.egg-info
+	find . -name $(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) \
+		-type d -prune -exec rm -rf {} +
+
+# The environment is made anew, in place, where what it is made of has changed.
+$(READY): pyproject.toml constraints.txt jupyter/consensus-lab.json
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Consensus Lab needs Python 3.11 or newer; $(PYTHON) is" \
+			"$$($(PYTHON) --version 2>&1 || true)." \
+			"Name another one: make $(or $(MAKECMDGOALS),lab) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt-get install python3-venv"; \
+		exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[lab,test,dev]"
+	@touch $@

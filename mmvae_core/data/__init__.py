@@ -17,11 +17,24 @@ from pathlib import Path
 
 from mmvae_core.data.dataset import Batch, MultimodalDataset
 from mmvae_core.data.digits import digits
+from mmvae_core.data.mnist import IdxSource, mnist, read_idx
+from mmvae_core.data.polymnist import polymnist
 
-__all__ = ["DATASETS", "Batch", "MultimodalDataset", "digits", "load"]
+__all__ = [
+    "DATASETS",
+    "Batch",
+    "IdxSource",
+    "MultimodalDataset",
+    "digits",
+    "load",
+    "mnist",
+    "polymnist",
+    "read_idx",
+]
 
 DATASETS: dict[str, Callable[..., tuple[MultimodalDataset, MultimodalDataset]]] = {
     "digits": digits,
+    "polymnist": polymnist,
 }
 
 

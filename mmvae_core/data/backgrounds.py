@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-__all__ = ["MAX_MODALITIES", "check_modalities", "invert", "random_crops"]
+__all__ = ["MAX_MODALITIES", "check_modalities", "generator", "invert", "random_crops"]
 
 WHITE = 255
 MAX_MODALITIES = 8  # as many backgrounds as can be told apart at a glance
@@ -68,3 +68,14 @@ def check_modalities(modalities: int) -> int:
             f"got {modalities!r}"
         )
     return modalities
+
+
+def generator(seed: int, *stream: int) -> np.random.Generator:
+    """A random generator of its own for every stream of a seed.
+
+    A stream of its own for each modality makes the first modalities the same whatever their
+    number. Raises ``ValueError`` for a negative seed.
+    """
+    if seed < 0:
+        raise ValueError(f"seed must be 0 or more; got {seed}")
+    return np.random.default_rng([seed, *(part + 1 for part in stream)])  # trailing 0s do not count

@@ -32,7 +32,7 @@ class Batch:
         label: the class of each sample, or None where the data have no classes.
     """
 
-    x: tuple[Float[Tensor, "B C H W"] | Float[Tensor, "B ..."], ...]
+    x: tuple[Float[Tensor, "B ..."], ...]
     present: Bool[Tensor, "B M"]
     label: Int[Tensor, " B"] | None = None
 
@@ -67,7 +67,7 @@ class MultimodalDataset:
     x: tuple[UInt8[Tensor, "N ..."], ...]
     label: Int[Tensor, " N"] | None = None
     names: tuple[str, ...] = ()
-    present: Bool[Tensor, "N M"] | None = None
+    present: Bool[Tensor, "N M"] = None  # type: ignore[assignment]  # filled in below
     name: str = "data"
 
     def __post_init__(self) -> None:
@@ -109,8 +109,8 @@ class MultimodalDataset:
             present=self.present.to(device),
         )
 
-    def batch(self, indices: Int[Tensor, " B"]) -> Batch:
-        """The samples at these positions, as floats in [0, 1].
+    def batch(self, indices: Tensor) -> Batch:
+        """The samples at these positions ``[B]``, as floats in [0, 1].
 
         Raises:
             ValueError: ``indices`` is not a vector of whole numbers.
@@ -136,7 +136,7 @@ class MultimodalDataset:
         everything = torch.arange(len(self), device=self.device)
         return (self.batch(rows) for rows in everything.split(batch_size))
 
-    def subset(self, rows: Int[Tensor, " B"] | slice) -> MultimodalDataset:
+    def subset(self, rows: Tensor | slice) -> MultimodalDataset:
         """The data set of these samples, given as positions or as a slice.
 
         Raises ``ValueError`` where no sample is left.

@@ -30,7 +30,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from mmvae_core.data.backgrounds import WHITE, check_modalities, invert, random_crops
+from mmvae_core.data.backgrounds import WHITE, check_modalities, generator, invert, random_crops
 from mmvae_core.data.dataset import MultimodalDataset
 
 __all__ = ["SCENES", "Scene", "digits"]
@@ -38,10 +38,7 @@ __all__ = ["SCENES", "Scene", "digits"]
 NUM_CLASSES = 10
 TEST_SHARE = 0.2  # of the originals: 1,437 for training, 360 for testing
 INK = 16  # the darkest value in scikit-learn's digits
-EDGE = (
-    0.35,
-    0.60,
-)  # ink below is background, above is digit, between is the digit's soft edge
+EDGE = (0.30, 0.75)  # below this ink is background, above it digit, between them a soft edge
 CROPS_ACROSS = 5  # a photograph's shorter side, in crops
 STRETCH = (2, 98)  # percentiles of a channel that are taken to the ends of its interval
 
@@ -110,16 +107,16 @@ def digits(
     _check_sizes(image_size, train_size, test_size, max_shift)
     ink, classes = _originals()
     photos = [_photograph(scene, image_size) for scene in SCENES[:modalities]]
-    in_test = _held_out(classes, np.random.default_rng([seed, 0]))
+    in_test = _held_out(classes, generator(seed, 0))
     parts = []
     for part, (name, keep, count, shift) in enumerate(
         [("train", ~in_test, train_size, max_shift), ("test", in_test, test_size, 0)],
         start=1,
     ):
-        label, writer = _tuples(classes, keep, count, np.random.default_rng([seed, part]))
+        label, writer = _tuples(classes, keep, count, generator(seed, part))
         views = []
         for m, photo in enumerate(photos):
-            rng = np.random.default_rng([seed, part, m + 1])  # a trailing 0 would not count
+            rng = generator(seed, part, m)
             mask = _shifted(_rendered(ink, image_size)[writer[:, m]], shift, rng)
             views.append(invert(random_crops(photo, image_size, count, rng), mask))
         parts.append(MultimodalDataset(x=tuple(views), label=label, name=f"digits {name}"))

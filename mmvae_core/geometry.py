@@ -24,13 +24,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TypeAlias
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy.optimize import minimize
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
@@ -40,20 +38,18 @@ __all__ = [
     "BARYCENTERS",
     "COSTS",
     "FULL_BARYCENTERS",
-    "GaussianFit",
     "fisher_rao",
     "fisher_rao_distance",
     "full_forward_kl",
     "full_reverse_kl",
     "full_wasserstein",
     "full_wasserstein_distance",
-    "gaussian_fit",
     "kl",
     "path",
     "wasserstein_distance",
 ]
 
-Gaussian = tuple[Tensor, Tensor]
+Gaussian: TypeAlias = tuple[Tensor, Tensor]
 
 
 # Divergences -----------------------------------------------------------------------------------
@@ -194,8 +190,12 @@ BARYCENTERS: dict[str, Callable[..., Gaussian]] = {
 COSTS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "reverse_kl": lambda loc, scale, loc_m, scale_m: kl(loc, scale, loc_m, scale_m),
     "forward_kl": lambda loc, scale, loc_m, scale_m: kl(loc_m, scale_m, loc, scale),
-    "wasserstein": lambda *pair: wasserstein_distance(*pair).square(),
-    "fisher_rao": lambda *pair: fisher_rao_distance(*pair).square(),
+    "wasserstein": lambda loc, scale, loc_m, scale_m: wasserstein_distance(
+        loc, scale, loc_m, scale_m
+    ).square(),
+    "fisher_rao": lambda loc, scale, loc_m, scale_m: fisher_rao_distance(
+        loc, scale, loc_m, scale_m
+    ).square(),
 }
 """What each rule's barycenter makes small: D(q, q_m) of ``(loc, scale, loc_m, scale_m)``."""
 
@@ -274,7 +274,7 @@ def _fisher_rao_path(loc_a, scale_a, loc_b, scale_b, t):
     return a * loc_a + b * loc_b, variance.sqrt()
 
 
-_PATHS = {
+_PATHS: dict[str, Callable[..., Gaussian]] = {
     "reverse_kl": _reverse_kl_path,
     "forward_kl": _forward_kl_path,
     "wasserstein": _wasserstein_path,
@@ -403,111 +403,6 @@ def full_wasserstein_distance(
     import ot
 
     return ot.gaussian.bures_wasserstein_distance(loc_a, loc_b, cov_a, cov_b).squeeze()
-
-
-# One Gaussian for a mixture ----------------------------------------------------------------------
-
-
-class GaussianFit(NamedTuple):
-    """The Gaussian nearest to a mixture: ``kl`` is the divergence that is left, in nats."""
-
-    loc: float
-    scale: float
-    kl: float
-
-
-def gaussian_fit(
-    kind: str, loc: Sequence[float], scale: Sequence[float], weights: Sequence[float]
-) -> GaussianFit:
-    r"""The Gaussian q nearest to a univariate mixture p, found numerically.
-
-    ``reverse_kl`` makes KL(q‖p) small: q pays where it has mass and p has none, so it settles on
-    one mode (zero-forcing). ``forward_kl`` makes KL(p‖q) small: q pays wherever p has mass that q
-    misses, so it spreads over all modes (mass-covering); it is the moment match.
-
-    The integral is a trapezoid sum (spectrally accurate for these smooth, decaying integrands) and
-    the search starts from every component and from the moment match, because KL(q‖p) has one local
-    minimum for each separate mode; the lowest is returned, the first one on a tie.
-
-    Args:
-        kind: ``reverse_kl`` or ``forward_kl``.
-        loc, scale, weights: the components of p; weights are scaled to sum 1.
-
-    Raises:
-        ValueError: another ``kind``; components that are not a mixture.
-
-    >>> fit = gaussian_fit("forward_kl", [-3.0, 3.0], [1.0, 1.0], [0.5, 0.5])
-    >>> round(fit.loc, 3) + 0.0, round(fit.scale, 3)
-    (0.0, 3.162)
-    """
-    if kind not in ("reverse_kl", "forward_kl"):
-        raise ValueError(f"kind must be 'reverse_kl' or 'forward_kl'; got {kind!r}")
-    loc, scale, weights = (np.asarray(v, dtype=float) for v in (loc, scale, weights))
-    if not (loc.shape == scale.shape == weights.shape and loc.ndim == 1 and (scale > 0).all()):
-        raise ValueError("loc, scale and weights must be lists of one length, scales positive")
-    if not ((weights >= 0).all() and weights.sum() > 0):
-        raise ValueError(f"weights must not be negative nor all 0; got {weights.tolist()}")
-    weights = weights / weights.sum()
-
-    def objective(x: np.ndarray) -> float:
-        return float(mixture_kl(kind, x[0], np.exp(x[1]), loc, scale, weights))
-
-    mean = weights @ loc
-    std = math.sqrt(weights @ (scale**2 + (loc - mean) ** 2))
-    starts = [*zip(loc, np.log(scale), strict=True), (mean, math.log(std))]
-    found = [minimize(objective, x, method="Nelder-Mead", options=_SEARCH) for x in starts]
-    if not any(result.success for result in found):
-        warnings.warn("the search for the nearest Gaussian did not converge", RuntimeWarning, 2)
-    # Rounded for the choice alone: equal minima must not be chosen by their last digits.
-    best = min(found, key=lambda result: round(result.fun, 7))
-    return GaussianFit(float(best.x[0]), float(np.exp(best.x[1])), float(best.fun))
-
-
-def mixture_kl(
-    kind: str,
-    q_loc: float | np.ndarray,
-    q_scale: float | np.ndarray,
-    loc: np.ndarray,
-    scale: np.ndarray,
-    weights: np.ndarray,
-) -> np.ndarray | float:
-    """KL(q‖p) (``reverse_kl``) or KL(p‖q) (``forward_kl``) in nats, q Gaussian, p a mixture.
-
-    ``q_loc`` and ``q_scale`` may be arrays that broadcast: one divergence for every Gaussian.
-    """
-    q_loc, q_scale = (np.asarray(v, dtype=float)[..., None] for v in (q_loc, q_scale))
-    u = np.linspace(-_REACH, _REACH, _NODES)
-    if kind == "reverse_kl":
-        z = q_loc + q_scale * u  # nodes move with q
-        log_q = -0.5 * u**2 - np.log(q_scale) - _LOG_ROOT_2PI
-        gap = log_q - mixture_log_density(z, loc, scale, weights)
-        return (np.exp(-0.5 * u**2 - _LOG_ROOT_2PI) * gap).sum(-1) * (u[1] - u[0])
-    # Nodes on each component in turn, E_p[·] = Σ_m w_m E_m[·].
-    z = loc[:, None] + scale[:, None] * u  # (M, N)
-    log_p = mixture_log_density(z, loc, scale, weights)
-    log_q = (
-        -0.5 * ((z - q_loc[..., None]) / q_scale[..., None]) ** 2
-        - np.log(q_scale)[..., None]
-        - _LOG_ROOT_2PI
-    )
-    mass = weights[:, None] * np.exp(-0.5 * u**2 - _LOG_ROOT_2PI) * (u[1] - u[0])
-    return (mass * (log_p - log_q)).sum((-2, -1))
-
-
-def mixture_log_density(
-    z: np.ndarray, loc: np.ndarray, scale: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
-    """log p(z) of a univariate mixture of Gaussians, elementwise in ``z``."""
-    with np.errstate(divide="ignore"):  # a component of weight 0
-        constants = np.log(weights) - np.log(scale) - _LOG_ROOT_2PI
-    terms = [c - 0.5 * ((z - m) / s) ** 2 for c, m, s in zip(constants, loc, scale, strict=True)]
-    return np.logaddexp.reduce(terms, axis=0)
-
-
-_SEARCH = {"xatol": 1e-8, "fatol": 1e-12, "maxiter": 1000}
-_REACH = 8.0  # standard deviations: beyond them a Gaussian holds 1e-15 of its mass
-_NODES = 161
-_LOG_ROOT_2PI = 0.5 * math.log(2 * math.pi)
 
 
 # Inside ------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 import ot
 import pytest
 import torch
-from scipy import integrate, linalg, optimize, stats
+from scipy import linalg, optimize, stats
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from mmvae_core import aggregation, geometry, subsets
@@ -405,55 +405,3 @@ def test_full_wasserstein_warns_when_stopped_early(monkeypatch, capsys):
     monkeypatch.setattr(geometry, "MAX_FIXED_POINT_STEPS", 2)
     with pytest.warns(RuntimeWarning, match="nearly singular"):
         geometry.full_wasserstein(*covariances())
-
-
-# One Gaussian for a mixture
-
-
-@pytest.mark.parametrize("kind", ["reverse_kl", "forward_kl"])
-def test_mixture_kl_agrees_with_adaptive_integration(kind):
-    loc, scale, weights = np.array([-2.0, 1.5]), np.array([0.5, 1.2]), np.array([0.3, 0.7])
-    p = mixture_of_experts(*(torch.as_tensor(v) for v in (loc, scale, weights)))
-    q = torch.distributions.Normal(*tensors(0.4, 0.9))
-    a, b = (q, p) if kind == "reverse_kl" else (p, q)
-
-    def integrand(z):
-        z = torch.tensor(z, dtype=torch.float64)
-        return (a.log_prob(z).exp() * (a.log_prob(z) - b.log_prob(z))).item()
-
-    exact = integrate.quad(integrand, -12, 12, points=[-2, 0, 1.5], limit=200)[0]
-    ours = geometry.mixture_kl(kind, 0.4, 0.9, loc, scale, weights)
-    assert ours == pytest.approx(exact, rel=1e-7)
-
-
-def test_forward_fit_is_the_moment_match_and_reverse_fit_a_mode():
-    loc, scale, weights = [-4.0, 4.0], [1.0, 0.7], [0.6, 0.4]
-    cover = geometry.gaussian_fit("forward_kl", loc, scale, weights)
-    match = aggregation.forward_kl(
-        torch.tensor(loc), torch.tensor(scale), subsets.full(2), weights=torch.tensor(weights)
-    )
-    assert cover.loc == pytest.approx(match[0].item(), abs=1e-5)
-    assert cover.scale == pytest.approx(match[1].item(), abs=1e-5)
-    force = geometry.gaussian_fit("reverse_kl", loc, scale, weights)
-    assert (force.loc, force.scale) == pytest.approx((-4.0, 1.0), abs=1e-3)
-    assert force.kl == pytest.approx(-math.log(0.6), abs=1e-4)  # the mode that it leaves out
-
-
-def test_reverse_fit_of_close_modes_is_centred_and_of_one_mode_exact():
-    close = geometry.gaussian_fit("reverse_kl", [-0.5, 0.5], [1.0, 1.0], [0.5, 0.5])
-    assert close.loc == pytest.approx(0.0, abs=1e-4)
-    one = geometry.gaussian_fit("reverse_kl", [1.0, 5.0], [0.8, 1.0], [1.0, 0.0])
-    assert (one.loc, one.scale, one.kl) == pytest.approx((1.0, 0.8, 0.0), abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("fisher_rao", [0.0], [1.0], [1.0]), "kind must be"),
-        (("reverse_kl", [0.0], [0.0], [1.0]), "scales positive"),
-        (("reverse_kl", [0.0], [1.0], [0.0]), "weights must not"),
-    ],
-)
-def test_fit_refuses(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        geometry.gaussian_fit(*arguments)

@@ -189,6 +189,7 @@ def code(
         a = torch.einsum("kmn,mn->kn", rs, flat_s).view(-1, *s.shape[1:])
         b = torch.einsum("kmn,mn->kn", rs, flat_t).view(-1, *s.shape[1:])
         return b / a, a.rsqrt()
+    assert rho is not None
     size = _sizes(cond, loc)
     rho = _check_rho(rho, int(cond.sum(dim=1).max()))
     sum_s, sum_t, sum_ss, sum_st = _sums(cond, s, t, s * s, s * t)
@@ -395,7 +396,7 @@ def check_experts(loc: Tensor, scale: Tensor, cond: Tensor) -> None:
 
 
 def _sizes(cond: Tensor, like: Tensor) -> Tensor:
-    # In the experts' own dtype: an integer count times a Python float is float32, whatever they are.
+    # In the experts' own dtype: an integer count times a Python float would be float32.
     return cond.sum(dim=1).to(like.dtype).view(-1, *[1] * (like.ndim - 1))
 
 

@@ -108,9 +108,7 @@ def elbo(
     return (rows * terms).sum(dim=0)
 
 
-def optimal_weights(
-    subset_elbos: Float[Tensor, " K"], entropy_scale: float
-) -> Float[Tensor, " K"]:
+def optimal_weights(subset_elbos: Float[Tensor, " K"], entropy_scale: float) -> Float[Tensor, " K"]:
     r"""The mixture that maximises :math:`\sum_k \pi_k L_k + \gamma H(\pi)`: softmax(L / gamma).
 
     ``entropy_scale`` (gamma) is thus a temperature, in nats, on the subsets' bounds: large values

@@ -17,7 +17,7 @@ from torch.distributions import Distribution
 
 from mmvae_core import networks as nets
 from mmvae_core import recipes, subsets
-from mmvae_core.aggregation import poe
+from mmvae_core.aggregation import Aggregate, Gaussians, poe
 from mmvae_core.bounds import Evidence, elbo, gaussian_kl
 from mmvae_core.data.dataset import Batch
 from mmvae_core.distributions import LIKELIHOODS, SCALES, event_log_prob
@@ -48,6 +48,8 @@ class MultimodalVAE(nn.Module):
     Raises:
         ValueError: numbers that do not belong together, or a name that does not exist.
     """
+
+    modality_weights: Tensor
 
     def __init__(
         self,
@@ -135,7 +137,10 @@ class MultimodalVAE(nn.Module):
         return loc, to_scale(torch.stack([raw for _, raw in experts]).float())
 
     def aggregate_experts(
-        self, loc: Float[Tensor, "M B D"], scale: Float[Tensor, "M B D"], cond: Bool[Tensor, "K M+1"]
+        self,
+        loc: Float[Tensor, "M B D"],
+        scale: Float[Tensor, "M B D"],
+        cond: Bool[Tensor, "K M+1"],
     ) -> tuple[Float[Tensor, "K B D"], Float[Tensor, "K B D"]]:
         """The consensus of every row of ``cond``, whose last column is the prior."""
         return self._aggregate(self.aggregate, loc, scale, cond)
@@ -218,7 +223,7 @@ class MultimodalVAE(nn.Module):
         z = self._draw(loc, scale, samples, generator)  # (L, K, B, D)
         wanted = tableau.recon != 0
         columns = []
-        for m, name in enumerate(self.names):
+        for m in range(len(self.names)):
             rows = wanted[:, m].nonzero().flatten().tolist()
             column = kl.new_zeros(samples, tableau.num_posteriors, kl.shape[-1])
             if rows:
@@ -251,7 +256,7 @@ class MultimodalVAE(nn.Module):
             evidence, tableau, beta=beta, modality_weights=self.modality_weights, mixture=mixture
         ).mean()
         objective = bound
-        if mixture is not None:
+        if mixture is not None and self.recipe.entropy_scale is not None:
             entropy = -(mixture * mixture.log()).sum()
             uniform = torch.log(torch.tensor(float(len(mixture))))
             objective = bound + self.recipe.entropy_scale * (entropy - uniform)
@@ -270,7 +275,7 @@ class MultimodalVAE(nn.Module):
 
     # --- small parts -----------------------------------------------------------------------
 
-    def _aggregate(self, rule, loc: Tensor, scale: Tensor, cond: Tensor) -> tuple[Tensor, Tensor]:
+    def _aggregate(self, rule: Aggregate, loc: Tensor, scale: Tensor, cond: Tensor) -> Gaussians:
         """Apply a rule to the experts, with the prior as one more expert where a row has it."""
         if cond[:, -1].any():
             zero = torch.zeros_like(loc[:1])

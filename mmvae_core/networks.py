@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -72,7 +71,9 @@ class DenseDecoder(nn.Module):
 class SmallEncoder(nn.Module):
     """Two strided convolutions and a hidden layer, for images whose sides divide by 4."""
 
-    def __init__(self, shape: Shape, latent_dim: int, channels: int = 16, hidden: int = 128) -> None:
+    def __init__(
+        self, shape: Shape, latent_dim: int, channels: int = 16, hidden: int = 128
+    ) -> None:
         super().__init__()
         in_channels, height, width = _image_shape(shape, 4)
         self.body = nn.Sequential(
@@ -89,7 +90,9 @@ class SmallEncoder(nn.Module):
 class SmallDecoder(nn.Module):
     """The mirror of :class:`SmallEncoder`; ends in a sigmoid."""
 
-    def __init__(self, shape: Shape, latent_dim: int, channels: int = 16, hidden: int = 128) -> None:
+    def __init__(
+        self, shape: Shape, latent_dim: int, channels: int = 16, hidden: int = 128
+    ) -> None:
         super().__init__()
         out_channels, height, width = _image_shape(shape, 4)
         start = (2 * channels, height // 4, width // 4)
@@ -114,7 +117,9 @@ class PolyMNISTEncoder(nn.Module):
     def __init__(self, shape: Shape, latent_dim: int) -> None:
         super().__init__()
         if shape != (3, 28, 28):
-            raise ValueError(f"the PolyMNIST networks take images of shape (3, 28, 28); got {shape}")
+            raise ValueError(
+                f"the PolyMNIST networks take images of shape (3, 28, 28); got {shape}"
+            )
         self.body = nn.Sequential(
             nn.Conv2d(3, 32, 3, stride=2, padding=1), nn.ReLU(),
             nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.ReLU(),
@@ -138,7 +143,9 @@ class PolyMNISTDecoder(nn.Module):
     def __init__(self, shape: Shape, latent_dim: int) -> None:
         super().__init__()
         if shape != (3, 28, 28):
-            raise ValueError(f"the PolyMNIST networks make images of shape (3, 28, 28); got {shape}")
+            raise ValueError(
+                f"the PolyMNIST networks make images of shape (3, 28, 28); got {shape}"
+            )
         self.body = nn.Sequential(
             nn.Linear(latent_dim, 2048), nn.ReLU(), nn.Unflatten(1, (128, 4, 4)),
             nn.ConvTranspose2d(128, 64, 3, stride=2, padding=1), nn.ReLU(),
@@ -171,6 +178,11 @@ def pair(kind: str, shape: Shape, latent_dim: int) -> tuple[nn.Module, nn.Module
         raise ValueError(f"networks are called {', '.join(NETWORKS)}; got {kind!r}")
     encoder, decoder = NETWORKS[kind]
     return encoder(shape, latent_dim), decoder(shape, latent_dim)
+
+
+def _check_polymnist(shape: Shape) -> None:
+    if shape != (3, 28, 28):
+        raise ValueError(f"the PolyMNIST networks are for images of shape (3, 28, 28); got {shape}")
 
 
 def _image_shape(shape: Shape, multiple: int) -> tuple[int, int, int]:

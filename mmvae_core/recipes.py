@@ -82,7 +82,8 @@ class Recipe:
         tableau: the objective's coefficients.
         aggregate: the rule from experts to posteriors; a module where it learns.
         reference: the paper.
-        entropy_scale: gamma, where the rows' weights are a learned softmax; None: as in the tableau.
+        entropy_scale: gamma, where the rows' weights are a learned softmax; None where the
+            tableau's own weights stand.
         draw: makes a new tableau at every step, for objectives that sample subsets.
     """
 
@@ -121,7 +122,11 @@ def mvae(num_modalities: int, *, random_subsets: int = 1) -> Recipe:
     ``random_subsets`` subsets in between, drawn anew at every step (none where ``M < 3``).
     """
     middle = subsets.powerset(num_modalities)[num_modalities:-1]
-    if isinstance(random_subsets, bool) or not isinstance(random_subsets, int) or random_subsets < 0:
+    if (
+        isinstance(random_subsets, bool)
+        or not isinstance(random_subsets, int)
+        or random_subsets < 0
+    ):
         raise ValueError(f"random_subsets must be a whole number from 0; got {random_subsets!r}")
     fixed = subsets.singletons(num_modalities)
     if num_modalities > 1:
@@ -306,7 +311,8 @@ _CODE_VAE = Reference(
 _WB_VAE = Reference(
     "qiu2025barycentric", "Multimodal Variational Autoencoder: a Barycentric View",
     "Qiu, Peijie and Zhu, Wenhui and Kumar, Sayantan and Chen, Xiwen and Yang, Jin and "
-    "Sun, Xiaotong and Razi, Abolfazl and Wang, Yalin and Sotiras, Aristeidis", 2025, "AAAI Conference on Artificial Intelligence", "2412.20487",
+    "Sun, Xiaotong and Razi, Abolfazl and Wang, Yalin and Sotiras, Aristeidis", 2025,
+    "AAAI Conference on Artificial Intelligence", "2412.20487",
 )  # fmt: skip
 
 RECIPES: dict[str, Callable[..., Recipe]] = {

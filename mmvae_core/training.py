@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,7 @@ def fit(
     last = None if folder is None else Path(folder) / "last.pt"
     if last is not None and last.exists():
         saved = load_checkpoint(last)
-        _check_same_run(saved, model, config, last)
+        _check_same_run(saved, model, config, len(data), last)
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         noise.set_state(saved["noise"])
@@ -158,7 +158,7 @@ def fit(
                 "epoch": epoch, "step": step, "best": best, "sums": sums,
                 "optimizer": optimizer.state_dict(), "noise": noise.get_state(),
                 "rows": rows.get_state(), "history": asdict(history),
-                "config": json.dumps(asdict(config)),
+                "config": json.dumps(asdict(config)), "num_samples": len(data),
             }  # fmt: skip
             save_checkpoint(last, model, **state)
 
@@ -230,9 +230,7 @@ def fit(
 
 
 @torch.no_grad()
-def held_out_loss(
-    model: MultimodalVAE, data: MultimodalDataset, config: TrainConfig
-) -> float:
+def held_out_loss(model: MultimodalVAE, data: MultimodalDataset, config: TrainConfig) -> float:
     """The loss on ``data`` in nats a sample, with noise that is the same at every call."""
     model.eval()
     generator = torch.Generator(device=model.device).manual_seed(config.seed)
@@ -322,28 +320,38 @@ def _check_data(model: MultimodalVAE, data: MultimodalDataset, config: TrainConf
 
 
 def _check_same_run(
-    saved: dict[str, Any], model: MultimodalVAE, config: TrainConfig, path: Path
+    saved: dict[str, Any],
+    model: MultimodalVAE,
+    config: TrainConfig,
+    num_samples: int,
+    path: Path,
 ) -> None:
     advice = "choose another folder, or delete this one to start anew"
-    spec = json.loads(saved["spec"])
-    if spec != json.loads(json.dumps(model.spec)):
-        keys = [key for key in spec if spec[key] != json.loads(json.dumps(model.spec))[key]]
+    there, here = json.loads(saved["spec"]), json.loads(json.dumps(model.spec))
+    if there != here:
+        keys = [key for key in here if there.get(key) != here[key]]
         raise ValueError(
             f"{path} belongs to another model: {', '.join(keys)} differ "
-            f"(there {[spec[key] for key in keys]}, here {[model.spec[key] for key in keys]}); "
+            f"(there {[there.get(key) for key in keys]}, here {[here[key] for key in keys]}); "
             f"{advice}"
         )
     before = TrainConfig(**json.loads(saved["config"]))
-    free = {"epochs": before.epochs, "checkpoint_seconds": before.checkpoint_seconds}
-    if replace(config, **free) != before:
-        names = [
-            f.name for f in fields(config)
-            if f.name not in free and getattr(config, f.name) != getattr(before, f.name)
-        ]  # fmt: skip
+    free = ("epochs", "checkpoint_seconds")  # these may change between the parts of a run
+    names = [
+        f.name
+        for f in fields(config)
+        if f.name not in free and getattr(config, f.name) != getattr(before, f.name)
+    ]
+    if names:
         raise ValueError(
             f"{path} was trained with another {', '.join(names)} "
             f"(there {[getattr(before, n) for n in names]}, "
             f"here {[getattr(config, n) for n in names]}); {advice}"
+        )
+    if saved["num_samples"] != num_samples:
+        raise ValueError(
+            f"{path} was trained on {saved['num_samples']} samples, these data have "
+            f"{num_samples}; {advice}"
         )
     if saved["epoch"] > config.epochs:
         raise ValueError(

@@ -12,11 +12,11 @@ __all__ = ["Estimate", "mean_estimate", "proportion"]
 
 
 class Estimate(NamedTuple):
-    """A mean over ``count`` samples and its standard error, in the units of the value."""
+    """A mean over ``num_samples`` samples and its standard error, in the units of the value."""
 
     value: float
     stderr: float
-    count: int
+    num_samples: int
 
     def __str__(self) -> str:
         return f"{self.value:.4g} ± {self.stderr:.2g}"

@@ -40,7 +40,7 @@ class Batch:
         return len(self.present)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MultimodalDataset:
     """M views of N samples, the whole set in memory.
 
@@ -76,14 +76,15 @@ class MultimodalDataset:
         names = tuple(self.names) or tuple(f"m{m}" for m in range(len(self.x)))
         object.__setattr__(self, "names", names)
         _check_views(self.x, names)
-        if self.present is None:
-            shape = (len(self.x[0]), len(self.x))
-            everything = torch.ones(shape, dtype=torch.bool, device=self.x[0].device)
-            object.__setattr__(self, "present", everything)
+        object.__setattr__(self, "present", _presence(self.x, self.present))
         _check_rows(self)
 
     def __len__(self) -> int:
         return len(self.x[0])
+
+    def __repr__(self) -> str:
+        views = [f"{n} {list(s)}" for n, s in zip(self.names, self.shapes, strict=True)]
+        return f"MultimodalDataset({self.name!r}, {len(self)} samples, {', '.join(views)})"
 
     @property
     def num_modalities(self) -> int:
@@ -190,6 +191,13 @@ def _check_views(x: tuple[Tensor, ...], names: tuple[str, ...]) -> None:
                 f"{label} must have shape [{len(x[0]) or 'N > 0'}, ...], one row a sample as in "
                 f"{names[0]}; got {list(view.shape)}"
             )
+
+
+def _presence(x: tuple[Tensor, ...], present: Tensor | None) -> Tensor:
+    """The mask that was given, or one that says that everything is there."""
+    if present is not None:
+        return present
+    return torch.ones(len(x[0]), len(x), dtype=torch.bool, device=x[0].device)
 
 
 def _check_rows(data: MultimodalDataset) -> None:

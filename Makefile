@@ -57,16 +57,16 @@ format: $(READY)  ## mend what lint and formatting can mend by themselves
 benchmark: $(READY)  ## time the aggregations and the bounds
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only -p no:xdist $(TEST_ARGS)
 
-clean:  ## remove what runs leave behind (delete $(VENV) too to start over)
+clean:  ## remove what runs leave behind (delete .venv too to start over)
 	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .benchmarks *.egg-info
 	find . -name $(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) \
 		-type d -prune -exec rm -rf {} +
 
 # The environment is made anew, in place, where what it is made of has changed.
 $(READY): pyproject.toml constraints.txt jupyter/consensus-lab.json
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "Consensus Lab needs Python 3.11 or newer; $(PYTHON) is" \
-			"$$($(PYTHON) --version 2>&1 || true)." \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		found=$$(command -v $(PYTHON) >/dev/null && $(PYTHON) --version 2>&1 || echo "not there"); \
+		echo "Consensus Lab needs Python 3.11 or newer; $(PYTHON) is $$found." \
 			"Name another one: make $(or $(MAKECMDGOALS),lab) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt-get install python3-venv"; \

@@ -1,0 +1,63 @@
+"""Every notebook runs at its smoke setting, and is committed in the form the course keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SMOKE_S = 120  # seconds a cell may take at the smoke setting, on two cores
+MAX_BYTES = 300_000  # of a committed notebook
+WIDGETS = "application/vnd.jupyter.widget-state+json"
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def errors(notebook: nbformat.NotebookNode) -> Iterator[str]:
+    """Errors in the outputs of cells, and in Output widgets, which papermill passes over."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    widgets = notebook.metadata.get("widgets", {}).get(WIDGETS, {}).get("state", {})
+    for widget in widgets.values():
+        outputs += widget["state"].get("outputs", [])
+    for output in outputs:
+        if output["output_type"] == "error":
+            yield f"{output['ename']}: {output['evalue']}"
+
+
+@every_notebook
+def test_a_notebook_runs_at_its_smoke_setting(path: Path, tmp_path: Path) -> None:
+    done = papermill.execute_notebook(
+        str(path),
+        str(tmp_path / path.name),
+        parameters={"smoke": True},
+        cwd=str(path.parent),
+        execution_timeout=SMOKE_S,
+        progress_bar=False,
+    )
+    assert list(errors(done)) == []
+
+
+@every_notebook
+def test_a_notebook_is_committed_in_the_form_of_the_course(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert "widgets" not in notebook.metadata, "clear the widget state before committing"
+    assert list(errors(notebook)) == []
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1, "one cell is tagged `parameters`"
+    assert "smoke = False" in tagged[0].source
+    assert path.stat().st_size < MAX_BYTES, f"{path.stat().st_size} bytes: store less output"
+
+
+def test_an_error_inside_an_output_widget_is_seen() -> None:
+    error = {"output_type": "error", "ename": "ZeroDivisionError", "evalue": "division by zero"}
+    state = {"1": {"model_name": "OutputModel", "state": {"outputs": [error]}}}
+    notebook = nbformat.v4.new_notebook(metadata={"widgets": {WIDGETS: {"state": state}}})
+    assert list(errors(notebook)) == ["ZeroDivisionError: division by zero"]

@@ -102,7 +102,7 @@ def elbo(
         recon = recon * modality_weights[:, None]
     recon_term = torch.einsum("km,kmb->kb", tableau.recon.to(recon), recon)
     kl_term = torch.einsum("kr,krb->kb", tableau.kl.to(recon), evidence.kl)
-    rows = row_weights(tableau, evidence.available, mixture)
+    rows = row_weights(tableau, evidence.available, mixture).to(recon)
     # A row that is switched off may hold anything, inf included: where, not times zero.
     terms = torch.where(evidence.available, recon_term - beta * kl_term, 0.0)  # (K, B)
     return (rows * terms).sum(dim=0)

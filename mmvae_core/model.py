@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from math import log
 from typing import Any
 
 import torch
@@ -121,6 +122,10 @@ class MultimodalVAE(nn.Module):
         return self.modality_weights.device
 
     @property
+    def dtype(self) -> torch.dtype:
+        return self.modality_weights.dtype
+
+    @property
     def mixture(self) -> Float[Tensor, " K"] | None:
         """pi, the learned weights of the subsets; None where the tableau's weights are fixed."""
         if self.recipe.entropy_scale is None:
@@ -133,14 +138,15 @@ class MultimodalVAE(nn.Module):
         """The experts q(z|x_m): locations and standard deviations. Each encoder runs once."""
         to_scale = SCALES[self.spec["scale"]]
         experts = [encoder(x) for encoder, x in zip(self.encoders, batch.x, strict=True)]
-        loc = torch.stack([loc for loc, _ in experts]).float()
-        return loc, to_scale(torch.stack([raw for _, raw in experts]).float())
+        # Full precision from here on, also where autocast made the networks' output half.
+        loc = torch.stack([loc for loc, _ in experts]).to(self.dtype)
+        return loc, to_scale(torch.stack([raw for _, raw in experts]).to(self.dtype))
 
     def aggregate_experts(
         self,
         loc: Float[Tensor, "M B D"],
         scale: Float[Tensor, "M B D"],
-        cond: Bool[Tensor, "K M+1"],
+        cond: Bool[Tensor, "K E"],
     ) -> tuple[Float[Tensor, "K B D"], Float[Tensor, "K B D"]]:
         """The consensus of every row of ``cond``, whose last column is the prior."""
         return self._aggregate(self.aggregate, loc, scale, cond)
@@ -176,7 +182,7 @@ class MultimodalVAE(nn.Module):
         result = {}
         for m in wanted:
             chunks = [self.decoders[m](part) for part in flat.split(DECODE_CHUNK)]
-            params = torch.cat(chunks).float()
+            params = torch.cat(chunks).to(self.dtype)
             result[self.names[m]] = self._likelihood(params.view(*z.shape[:-1], *params.shape[1:]))
         return result
 
@@ -258,8 +264,7 @@ class MultimodalVAE(nn.Module):
         objective = bound
         if mixture is not None and self.recipe.entropy_scale is not None:
             entropy = -(mixture * mixture.log()).sum()
-            uniform = torch.log(torch.tensor(float(len(mixture))))
-            objective = bound + self.recipe.entropy_scale * (entropy - uniform)
+            objective = bound + self.recipe.entropy_scale * (entropy - log(len(mixture)))
         kl_weight = tableau.kl.to(evidence.kl)
         terms = {
             "loss": -objective,
@@ -306,7 +311,7 @@ class MultimodalVAE(nn.Module):
         per_chunk = max(1, DECODE_CHUNK // max(1, len(x)))
         values = []
         for part in rows.split(per_chunk):
-            params = self.decoders[modality](part.flatten(0, 1)).float()
+            params = self.decoders[modality](part.flatten(0, 1)).to(self.dtype)
             params = params.view(len(part), *x.shape)
             values.append(event_log_prob(self._likelihood(params), x, x.ndim - 1))
         return torch.cat(values).view(z.shape[:3])

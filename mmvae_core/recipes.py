@@ -175,11 +175,11 @@ def mvtcae(num_modalities: int, *, alpha: float = MVTCAE_ALPHA) -> Recipe:
     prior = torch.zeros(1, num_modalities + 1, dtype=torch.bool)
     prior[0, -1] = True
     experts = with_prior(subsets.singletons(num_modalities), prior=False)
-    kl = torch.full((1, num_modalities + 1), alpha / num_modalities)
+    kl = torch.full((1, num_modalities + 1), alpha / num_modalities, dtype=torch.float64)
     kl[0, 0] = 1 - alpha
     tableau = Tableau(
         cond=with_prior(subsets.full(num_modalities), prior=False),
-        recon=torch.full((1, num_modalities), (num_modalities - alpha) / num_modalities),
+        recon=1 - kl.new_full((1, num_modalities), alpha / num_modalities),
         ref=torch.cat([prior, experts]),
         kl=kl,
     )
@@ -272,8 +272,8 @@ def _against_prior(cond: Tensor, *, recon: Tensor, weight: float) -> Tableau:
     """A tableau whose only reference is the prior, every row with one ``weight``."""
     prior = torch.zeros(1, cond.shape[1], dtype=torch.bool)
     prior[0, -1] = True
-    return Tableau(cond=cond, recon=recon * weight, ref=prior,
-                   kl=torch.full((len(cond), 1), weight))  # fmt: skip
+    return Tableau(cond=cond, recon=recon.double() * weight, ref=prior,
+                   kl=torch.full((len(cond), 1), weight, dtype=torch.float64))  # fmt: skip
 
 
 def _every_subset(num_modalities: int, *, prior_expert: bool = False) -> Tableau:

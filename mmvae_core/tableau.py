@@ -50,12 +50,15 @@ class Tableau:
     True
     """
 
-    cond: Bool[Tensor, "K M+1"]
+    cond: Bool[Tensor, "K E"]
     recon: Float[Tensor, "K M"]
-    ref: Bool[Tensor, "R M+1"]
+    ref: Bool[Tensor, "R E"]
     kl: Float[Tensor, "K R"]
 
     def __post_init__(self) -> None:
+        # Weights such as 1/7 are kept in double precision, whatever precision the model has.
+        object.__setattr__(self, "recon", self.recon.double())
+        object.__setattr__(self, "kl", self.kl.double())
         for field in ("cond", "ref"):
             rows = getattr(self, field)
             if rows.ndim != 2 or rows.dtype != torch.bool:

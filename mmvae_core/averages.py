@@ -37,6 +37,7 @@ __all__ = [
     "SubsetMixture",
     "ZeroForcingState",
     "barycenters_state",
+    "charts_state",
     "experts_in_the_plane",
     "gaussian_fit",
     "mixture_kl",
@@ -228,6 +229,30 @@ def paths_state(
         tracks={rule: (mean.numpy(), std.numpy()) for rule, (mean, std) in tracks.items()},
         experts=[_density(m, s) for m, s in ends],
     )
+
+
+def charts_state(
+    a: tuple[float, float] = (-2.0, 0.6), b: tuple[float, float] = (2.0, 1.3)
+) -> dict[str, dict[str, Curve]]:
+    r"""The four paths from N(a) to N(b), drawn in the coordinates of each geometry.
+
+    ``charts[c][rule]`` is the path of ``rule`` in the coordinates of geometry ``c``: natural
+    parameters (μ/σ², 1/σ²), expectations (μ, μ² + σ²), (μ, σ), and the half-plane (μ/√2, σ). The
+    path of c itself is straight there; in the last it is an arc of a circle around (., 0).
+
+    >>> x, y = charts_state((0.0, 1.0), (2.0, 1.0))["forward_kl"]["forward_kl"]
+    >>> [round(float(v), 3) for v in (x[0], y[0], x[-1], y[-1])]
+    [0.0, 1.0, 2.0, 5.0]
+    """
+    start, end = ((_float64(m), _float64(s)) for m, s in (a, b))
+    t = torch.linspace(0, 1, PATH_POINTS, dtype=torch.float64)
+    paths = {rule: [part.numpy() for part in path(rule, start, end, t)] for rule in BARYCENTERS}
+    return {
+        "reverse_kl": {rule: (m / s**2, 1 / s**2) for rule, (m, s) in paths.items()},
+        "forward_kl": {rule: (m, m**2 + s**2) for rule, (m, s) in paths.items()},
+        "wasserstein": {rule: (m, s) for rule, (m, s) in paths.items()},
+        "fisher_rao": {rule: (m / math.sqrt(2), s) for rule, (m, s) in paths.items()},
+    }
 
 
 # One Gaussian for a mixture ----------------------------------------------------------------------

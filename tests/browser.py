@@ -63,6 +63,12 @@ FLAGS = [
     "--disable-sync",
 ]
 
+SETTINGS = {
+    # The default, "full", takes cells that are scrolled away out of the page.
+    "notebook-extension/tracker": {"windowingMode": "defer"},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+
 
 @dataclass(frozen=True)
 class Explorer:
@@ -117,10 +123,10 @@ def lab(folder: Path | None = None) -> Iterator[Lab]:
             for part in ("notebooks", "figures"):
                 if (ROOT / part).is_dir():
                     shutil.copytree(ROOT / part, root / part)
-        settings = home / "settings" / "@jupyterlab" / "notebook-extension"
-        settings.mkdir(parents=True)
-        # The default, "full", takes cells that are scrolled away out of the page.
-        settings.joinpath("tracker.jupyterlab-settings").write_text('{"windowingMode": "defer"}')
+        for plugin, chosen in SETTINGS.items():
+            file = home / "settings" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(chosen))
         token = os.urandom(16).hex()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

@@ -146,7 +146,7 @@ class Slider(anywidget.AnyWidget):
     color = traitlets.Unicode(INK).tag(sync=True)
     disabled = traitlets.Bool(False).tag(sync=True)
 
-    def __init__(self, label: str, spoken: str, value: float, **options: Any) -> None:
+    def __init__(self, label: str, spoken: str, value: float | int, **options: Any) -> None:
         # The ends first: a value is checked against them.
         super().__init__(label=label, spoken=spoken, **options)
         self.value = value
@@ -160,8 +160,8 @@ class Slider(anywidget.AnyWidget):
 
 
 def preset_buttons(
-    presets: Mapping[str, Mapping[str, float]],
-    apply: Callable[[Mapping[str, float]], None],
+    presets: Mapping[str, Mapping[str, float | int]],
+    apply: Callable[[Mapping[str, float | int]], None],
 ) -> widgets.HBox:
     """One button for each preset; a click hands the preset's values to ``apply``.
 
@@ -309,9 +309,9 @@ _CARD_TEXT = f"font-size:15px;line-height:1.5;max-width:60em;color:{INK};padding
 def check_number(
     name: str,
     yours: Any,
-    right: float,
+    right: float | int,
     *,
-    mistakes: Mapping[float, str] | None = None,
+    mistakes: Mapping[float | int, str] | None = None,
     decimals: int = 4,
 ) -> bool:
     """Judge a number that the reader has worked out, and say what is wrong with it.
@@ -354,7 +354,7 @@ def check_number(
 
 
 def _diagnosis(
-    value: float, right: float, mistakes: Mapping[float, str] | None, decimals: int
+    value: float, right: float | int, mistakes: Mapping[float | int, str] | None, decimals: int
 ) -> str:
     def near(other: float) -> bool:
         return abs(value - other) <= 0.5000001 * 10**-decimals
@@ -405,11 +405,11 @@ def check_function(
         Whether all cases agree. Prints the verdict.
 
     >>> check_function("square", lambda x: x + x, lambda x: x * x, [(0,), (2,), (3,)])
-    ✗ square: right for 2 of 3 cases; for (3) it gives 6, which is too small
+    ✗ square: right for 2 of 3 cases; for (3) it gives 6: too small
     False
     """
     cases = list(cases)
-    after = f". {hint}" if hint else ""
+    after = f" ({hint})" if hint else ""
     for case in cases:
         shown = (
             f"({', '.join(f'{a:.4g}' if isinstance(a, (int, float)) else f'{a}' for a in case)})"
@@ -436,7 +436,7 @@ def check_function(
                 right_sofar = sum(_agree(yours, right, c, atol) for c in cases)
                 print(
                     f"✗ {name}: right for {right_sofar} of {len(cases)} cases; for {shown} it "
-                    f"gives {g:.6g}, which is {_diagnosis(g, w, None, 8)}{after}"
+                    f"gives {g:.6g}: {_diagnosis(g, w, None, 8)}{after}"
                 )
                 return False
     print(f"✓ {name}: right in all {len(cases)} cases")

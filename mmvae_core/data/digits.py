@@ -36,7 +36,7 @@ from mmvae_core.data.dataset import MultimodalDataset
 __all__ = ["SCENES", "Scene", "digits"]
 
 NUM_CLASSES = 10
-TEST_SHARE = 0.2  # of the originals: 1,437 for training, 360 for testing
+TEST_SHARE = 0.2  # of the originals: 1,438 for training, 359 for testing
 INK = 16  # the darkest value in scikit-learn's digits
 EDGE = (0.30, 0.75)  # below this ink is background, above it digit, between them a soft edge
 CROPS_ACROSS = 5  # a photograph's shorter side, in crops

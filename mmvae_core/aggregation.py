@@ -32,6 +32,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 __all__ = [
+    "InvalidScaleError",
     "LearnedCode",
     "code",
     "code_shared_prior",
@@ -45,6 +46,10 @@ __all__ = [
 
 Gaussians: TypeAlias = tuple[Tensor, Tensor]
 Aggregate: TypeAlias = Callable[[Tensor, Tensor, Tensor], Gaussians]
+
+
+class InvalidScaleError(ValueError):
+    """An expert's scale is not a positive number: wrong input, or a training run that diverged."""
 
 
 def poe(
@@ -390,7 +395,7 @@ def check_experts(loc: Tensor, scale: Tensor, cond: Tensor) -> None:
         empty = (~cond.any(dim=1)).nonzero().flatten().tolist()
         raise ValueError(f"a consensus needs at least one expert; empty subsets: rows {empty}")
     if scale.device.type == "cpu" and not (scale.detach().amin() > 0):  # false for NaN too
-        raise ValueError(
+        raise InvalidScaleError(
             f"every scale must be a positive number; got {scale.detach().amin().item():.4g}"
         )
 

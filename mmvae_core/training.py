@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from mmvae_core.aggregation import InvalidScaleError
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.model import MultimodalVAE
 
 __all__ = ["History", "TrainConfig", "fit", "load_checkpoint", "load_model", "save_checkpoint"]
 
 FORMAT = 1  # of checkpoints; raised when their content changes
-NAN_HELP = "lower learning_rate or beta, or use scale='bounded' in the model"
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def fit(
     Raises:
         ValueError: the folder holds a checkpoint of another recipe or configuration, or the data
             do not suit the model or are smaller than a batch.
-        FloatingPointError: the loss is not finite; the last good checkpoint stays.
+        FloatingPointError: the run diverged (a loss, scale or parameter is not finite); the last good checkpoint stays.
     """
     _check_data(model, data, config)
     device = model.device
@@ -154,6 +154,8 @@ def fit(
 
     def checkpoint() -> None:
         if last is not None:
+            if not all(torch.isfinite(p).all() for p in model.parameters()):
+                raise _diverged(epoch, step, "a parameter is not finite")
             state = {
                 "epoch": epoch, "step": step, "best": best, "sums": sums,
                 "optimizer": optimizer.state_dict(), "noise": noise.get_state(),
@@ -182,10 +184,17 @@ def fit(
                 batch = data.batch(order[step * config.batch_size : (step + 1) * config.batch_size])
                 beta = _beta(config, epoch * steps_per_epoch + step, steps_per_epoch)
                 tableau = model.recipe.draw(rows) if model.recipe.draw else None
-                with autocast:
-                    loss, terms = model.loss(
-                        batch, beta=beta, samples=config.samples, generator=noise, tableau=tableau
-                    )
+                try:
+                    with autocast:
+                        loss, terms = model.loss(
+                            batch,
+                            beta=beta,
+                            samples=config.samples,
+                            generator=noise,
+                            tableau=tableau,
+                        )
+                except InvalidScaleError as error:
+                    raise _diverged(epoch, step, str(error)) from error
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
@@ -197,9 +206,7 @@ def fit(
                     # The only place that waits for an accelerator, about once a second.
                     value = terms["loss"].item()
                     if not math.isfinite(value):
-                        raise FloatingPointError(
-                            f"the loss became {value} in epoch {epoch + 1}, step {step}; {NAN_HELP}"
-                        )
+                        raise _diverged(epoch, step, f"the loss became {value}")
                     history.seconds = now - started
                     history.steps.append((epoch * steps_per_epoch + step, value))
                     bar.set_postfix(loss=f"{value:.1f}", kl=f"{terms['kl'].item():.1f}")
@@ -291,6 +298,13 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Multimod
     model = MultimodalVAE.from_spec(json.loads(content["spec"])).to(device)
     model.load_state_dict(content["model"])
     return model
+
+
+def _diverged(epoch: int, step: int, what: str) -> FloatingPointError:
+    return FloatingPointError(
+        f"the run diverged in epoch {epoch + 1}, step {step}: {what}. The last good checkpoint "
+        "stays; lower learning_rate or beta, or use scale='bounded' in the model"
+    )
 
 
 def _epoch_order(size: int, seed: int, epoch: int) -> Tensor:

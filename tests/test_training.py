@@ -1,0 +1,276 @@
+"""Training: it learns, it resumes bit for bit, it survives being killed, it refuses what is wrong."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import pickle
+import random
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmvae_core import recipes
+from mmvae_core.data.dataset import MultimodalDataset
+from mmvae_core.model import MultimodalVAE
+from mmvae_core.training import TrainConfig, fit, load_checkpoint, load_model, save_checkpoint
+
+CONFIG = TrainConfig(epochs=4, batch_size=8, checkpoint_seconds=0.0)  # a checkpoint every step
+
+
+def pictures(count: int = 48) -> MultimodalDataset:
+    """Two views of one of two brightnesses, with noise: there is something to learn."""
+    generator = torch.Generator().manual_seed(0)
+    label = torch.arange(count) % 2
+    views = tuple(
+        (label.view(-1, 1, 1, 1) * 150 + torch.randint(0, 60, (count, 1, 4, 4), generator=generator))
+        .to(torch.uint8)
+        for _ in range(2)
+    )  # fmt: skip
+    return MultimodalDataset(x=views, label=label)
+
+
+def make(name: str = "code_vae", **options) -> MultimodalVAE:
+    torch.manual_seed(0)
+    return MultimodalVAE(recipes.build(name, 2, **options), [(1, 4, 4)] * 2, 3, networks="dense")
+
+
+def run(folder: Path | None, config: TrainConfig = CONFIG, **options) -> MultimodalVAE:
+    model = make(**options)
+    fit(model, pictures(), config, valid=pictures(16), folder=folder, show_progress=False)
+    return model
+
+
+def assert_identical(one: MultimodalVAE, other: MultimodalVAE) -> None:
+    for key, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[key]), key
+
+
+def test_it_learns() -> None:
+    model = make()
+    data = pictures()
+    config = TrainConfig(epochs=25, batch_size=8, beta=0.1, learning_rate=3e-3)
+    history = fit(model, data, config, valid=data, show_progress=False)
+    losses = history.column("valid_loss")
+    assert losses[-1] < losses[0] - 2
+    x = data.batch(torch.arange(48))
+    image = model.generate(x, torch.tensor([True, False]), sample=False)["m1"].mean((1, 2, 3))
+    # Brightness crosses from m0 to m1: the two classes are 150/255 apart.
+    assert image[x.label == 1].mean() - image[x.label == 0].mean() > 0.3
+
+
+def test_history_holds_every_term_and_plots(tmp_path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    history = fit(make(), pictures(), CONFIG, valid=pictures(16), show_progress=False)
+    assert set(history.epochs[0]) == {
+        "loss", "bound", "kl", "log_likelihood_m0", "log_likelihood_m1", "valid_loss",
+    }  # fmt: skip
+    axes = history.plot()
+    assert len(axes.lines) == 2 and list(axes.lines[0].get_ydata()) == history.column("loss")
+
+
+@pytest.mark.parametrize("options", [{}, {"name": "mvae"}, {"rho": "learned"}])
+def test_a_run_in_two_parts_is_the_run_in_one(tmp_path: Path, options: dict) -> None:
+    whole = run(None, **options)
+    run(tmp_path, replace(CONFIG, epochs=2), **options)
+    parts = run(tmp_path, **options)
+    assert_identical(whole, parts)
+
+
+def test_a_run_stopped_inside_an_epoch_goes_on_where_it_was(tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    steps = []
+
+    def stop(progress) -> None:
+        steps.append((progress.epoch, progress.step))
+        raise Stop
+
+    class Clock:  # every look at it is two seconds later: callbacks and checkpoints at every step
+        now = 0.0
+
+        def monotonic(self) -> float:
+            self.now += 2.0
+            return self.now
+
+    whole = run(None)
+    from mmvae_core import training
+
+    original, training.time = training.time, Clock()  # type: ignore[assignment]
+    try:
+        for _ in range(3):
+            with pytest.raises(Stop):
+                fit(make(), pictures(), CONFIG, valid=pictures(16), folder=tmp_path,
+                    callback=stop, show_progress=False)  # fmt: skip
+    finally:
+        training.time = original
+    # Stopped before the step's own checkpoint, each time one step further than the last one.
+    assert all(step > 0 for _, step in steps)
+    assert_identical(whole, run(tmp_path))
+
+
+def test_best_is_the_epoch_with_the_lowest_held_out_loss(tmp_path: Path) -> None:
+    kept = {}
+
+    def keep(progress) -> None:
+        if progress.step == 0:
+            kept[len(progress.history.epochs)] = {
+                key: value.clone() for key, value in progress.model.state_dict().items()
+            }
+
+    model = make()
+    config = replace(
+        CONFIG, epochs=8, learning_rate=0.03
+    )  # so large that the loss goes up and down
+    history = fit(model, pictures(), config, valid=pictures(16), folder=tmp_path, callback=keep,
+                  show_progress=False)  # fmt: skip
+    losses = history.column("valid_loss")
+    best = losses.index(min(losses)) + 1
+    stored = load_model(tmp_path / "best.pt").state_dict()
+    assert all(torch.equal(value, stored[key]) for key, value in kept[best].items())
+
+
+# --- killed -------------------------------------------------------------------------------------
+
+
+def _train_in(folder: str) -> None:
+    torch.set_num_threads(1)
+    run(Path(folder), replace(CONFIG, epochs=40))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_twenty_times_at_random_moments_it_is_the_same_run(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mmvae_core.training"])
+    dice = random.Random(7)
+    kills, inside_a_run = 0, 0
+    while True:
+        process = context.Process(target=_train_in, args=(str(tmp_path),))
+        process.start()
+        last = tmp_path / "last.pt"
+        before = last.stat().st_mtime_ns if last.exists() else 0
+        waited = time.monotonic()
+        while (  # until this process has written once, so that every kill hits a run at work
+            process.is_alive()
+            and (last.stat().st_mtime_ns if last.exists() else 0) == before
+            and time.monotonic() - waited < 60
+        ):
+            time.sleep(0.002)
+        process.join(timeout=dice.uniform(0.0, 0.12) if kills < 20 else None)
+        if not process.is_alive():
+            assert process.exitcode == 0
+            break
+        process.kill()
+        process.join()
+        kills += 1
+        saved = load_checkpoint(last)  # never half a file
+        inside_a_run += saved["step"] != 0
+    assert kills == 20 and inside_a_run > 5
+    whole = run(None, replace(CONFIG, epochs=40))
+    assert_identical(whole, load_model(tmp_path / "last.pt"))
+    assert len(load_checkpoint(tmp_path / "last.pt")["history"]["epochs"]) == 40
+
+
+def test_a_killed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make()
+    path = save_checkpoint(tmp_path / "last.pt", model, mark=1)
+
+    def fails(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(OSError, match="disk full"):
+        save_checkpoint(path, model, mark=2)
+    assert load_checkpoint(path)["mark"] == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
+
+
+# --- refused ------------------------------------------------------------------------------------
+
+
+class Payload:
+    def __reduce__(self):
+        return os.system, ("touch stolen",)
+
+
+def test_loading_a_file_never_runs_code_from_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, write in {
+        "torch.pt": lambda path: torch.save({"format": 1, "model": Payload()}, path),
+        "pickle.pt": lambda path: path.write_bytes(pickle.dumps(Payload())),
+    }.items():
+        write(tmp_path / name)
+        with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
+            load_checkpoint(tmp_path / name)
+    assert not (tmp_path / "stolen").exists()
+
+
+def test_a_bad_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        load_checkpoint(tmp_path / "none.pt")
+    path = save_checkpoint(tmp_path / "last.pt", make())
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ValueError, match="it is damaged or something else"):
+        load_checkpoint(path)
+    torch.save({"weights": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="not a checkpoint of format"):
+        load_checkpoint(path)
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+    with pytest.raises(ValueError, match="belongs to another model: recipe differ"):
+        run(tmp_path, name="mopoe")
+    with pytest.raises(ValueError, match=r"another beta \(there \[1.0\], here \[2.0\]\)"):
+        run(tmp_path, replace(CONFIG, beta=2.0))
+    with pytest.raises(ValueError, match="already has 4 epochs, more than the 3"):
+        run(tmp_path, replace(CONFIG, epochs=3))
+    with pytest.raises(ValueError, match="trained on 48 samples, these data have 40"):
+        fit(make(), pictures(40), CONFIG, folder=tmp_path, show_progress=False)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
+    tmp_path,
+) -> None:
+    run(tmp_path)
+    good = load_checkpoint(tmp_path / "last.pt")["model"]
+    broken = make()
+    broken.decoders[0].register_forward_hook(lambda module, inputs, output: output * torch.nan)
+    with pytest.raises(FloatingPointError, match="diverged in epoch 5"):
+        fit(broken, pictures(), replace(CONFIG, epochs=5), valid=pictures(16), folder=tmp_path,
+            show_progress=False)  # fmt: skip
+    kept = load_checkpoint(tmp_path / "last.pt")["model"]
+    assert all(torch.equal(good[key], kept[key]) for key in good)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: TrainConfig(epochs=0), "epochs must be at least 1; got 0"),
+        (lambda: TrainConfig(beta=-1.0), "beta must be a positive number; got -1"),
+        (lambda: TrainConfig(learning_rate=float("nan")), "learning_rate must be"),
+        (lambda: TrainConfig(warmup_epochs=-1), "must not be negative"),
+        (lambda: fit(make(), pictures(4), CONFIG), "batch_size is 8 but there are 4 samples"),
+        (
+            lambda: fit(make(), pictures().modalities([0]), CONFIG),
+            r"takes samples of shapes \[\[1, 4, 4\], \[1, 4, 4\]\]; got \[\[1, 4, 4\]\]",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("as_user")
+def test_bad_input_says_what_was_expected(call, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_the_configuration_is_kept_with_the_checkpoint(tmp_path: Path) -> None:
+    run(tmp_path)
+    assert json.loads(load_checkpoint(tmp_path / "last.pt")["config"]) == asdict(CONFIG)

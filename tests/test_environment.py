@@ -161,7 +161,7 @@ def test_readme_sets_up_with_two_commands() -> None:
 
 
 def test_readme_shows_the_conda_environment_by_its_name() -> None:
-    assert f"conda activate {CONDA['name']}" in text("README.md")
+    assert f"conda activate {CONDA['name']}\n" in text("README.md")
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])

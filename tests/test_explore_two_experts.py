@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from mmvae_core.explore.controls import (  # noqa: E402
 )
 from mmvae_core.figures import two_experts as twin  # noqa: E402
 
+ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = [
     dict(mu=mu, variance=variance, rho=rho)
     for mu, variance, rho in itertools.product(
@@ -301,11 +303,11 @@ def test_the_twin_draws_the_same_numbers(setting: dict, tmp_path) -> None:
     assert shown(state.rho_grid, state.weights_by_rho[0])
 
 
-def test_the_twin_is_reproducible(tmp_path) -> None:
-    first, second = (tmp_path / name for name in ("a.png", "b.png"))
-    twin.draw(two_experts_state(), first)
-    twin.draw(two_experts_state(), second)
-    assert first.read_bytes() == second.read_bytes()
+def test_the_notebooks_pictures_are_kept_and_reproducible(tmp_path) -> None:
+    first, second = twin.save_all(tmp_path / "a"), twin.save_all(tmp_path / "b")
+    for one, two in zip(first, second, strict=True):
+        assert one.read_bytes() == two.read_bytes()
+        assert (ROOT / "figures" / one.name).is_file(), "python -m mmvae_core.figures.two_experts"
 
 
 def test_spread_keeps_a_distance_and_the_order() -> None:

@@ -23,6 +23,7 @@ import anywidget
 import ipywidgets as widgets
 import traitlets
 from matplotlib.figure import Figure
+from PIL import Image
 
 from mmvae_core.figures.style import INK
 
@@ -224,8 +225,8 @@ class Prediction:
         options: the possible answers, as text.
         answer: index of the right one.
         why: the explanation, shown after either answer. HTML allowed.
-        reveal: the widget to unlock, or a function that makes it (called once, at the reveal, so
-            that nothing is computed before); None where there is only text.
+        reveal: what to unlock: a widget, an explorer (anything with a ``widget``), or a function
+            that makes one (called once, at the reveal); None where there is only text.
 
     >>> quiz = Prediction("1 + 1 = ?", ["1", "2"], answer=1, why="Count.")
     >>> quiz.commit(0)
@@ -240,7 +241,7 @@ class Prediction:
         *,
         answer: int,
         why: str,
-        reveal: widgets.Widget | Callable[[], widgets.Widget] | None = None,
+        reveal: Any = None,
     ) -> None:
         if not 0 <= answer < len(options):
             raise ValueError(f"answer must be an index of {len(options)} options; got {answer}")
@@ -294,7 +295,7 @@ class Prediction:
         if self._reveal is not None:
             with self.error.guard():
                 shown = self._reveal() if callable(self._reveal) else self._reveal
-                self.widget.children = (*self.widget.children, shown)
+                self.widget.children = (*self.widget.children, getattr(shown, "widget", shown))
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle = self.widget._repr_mimebundle_(**kwargs)
@@ -467,8 +468,10 @@ def mime_bundle(widget: widgets.Widget, twin: Figure, alt: str, **kwargs: Any) -
     A running JupyterLab takes the widget; GitHub and print take the picture, and ``alt`` is the
     text. To be returned by ``_repr_mimebundle_`` of an explorer.
     """
-    picture = io.BytesIO()
-    twin.savefig(picture, format="png", dpi=100, metadata={"Software": None})
+    drawn, picture = io.BytesIO(), io.BytesIO()
+    twin.savefig(drawn, format="png", dpi=100, metadata={"Software": None})
+    # A notebook keeps the picture in its text: 64 colours are enough, at a third of the size.
+    Image.open(drawn).convert("RGB").quantize(64).save(picture, format="png", optimize=True)
     bundle = widget._repr_mimebundle_(**kwargs)
     bundle["image/png"] = base64.b64encode(picture.getvalue()).decode("ascii")
     bundle["text/plain"] = alt

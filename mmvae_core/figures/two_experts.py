@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from mmvae_core.figures.style import INK, MUTED, RULES, save, theme
-from mmvae_core.toy import DRAWN, Number, TwoExpertsState
+from mmvae_core.toy import DRAWN, Number, TwoExpertsState, two_experts_state
 
 __all__ = [
     "ALT",
@@ -37,6 +37,7 @@ __all__ = [
     "plane_labels",
     "plane_range",
     "reading",
+    "save_all",
     "spread",
     "tops",
     "variance_labels",
@@ -353,18 +354,18 @@ def draw_honesty(
     """
     with _canvas(760, 60 + 52 * len(reported), path) as figure:
         ax = figure.add_axes((0.10, 0.22, 0.86, 0.74))
+        right = 1.25 * max(*reported.values(), *actual.values())
         for row, name in enumerate(reported):
             style = RULES[name]
             ax.plot([reported[name], actual[name]], [row, row], color=style.color, lw=2)
-            ax.plot(actual[name], row, style.marker, color=style.color, ms=10)
-            ax.plot(reported[name], row, style.marker, color=style.color, ms=10, mfc="white", mew=2)
+            ax.plot(reported[name], row, style.marker, color=style.color, ms=13, mfc="white", mew=2)
+            ax.plot(actual[name], row, style.marker, color=style.color, ms=7)
             gap = reported[name] - actual[name]
             verdict = "honest" if abs(gap) < 0.02 * actual[name] else (
                 "too sure" if gap < 0 else "not sure enough")  # fmt: skip
-            ax.text(max(reported[name], actual[name]) + 0.12, row, verdict, va="center", fontsize=9,
+            ax.text(max(reported[name], actual[name]) + 0.03 * right, row, verdict, va="center", fontsize=9,
                     color=TEXT[name])  # fmt: skip
-        ax.set(xlim=(0, None), ylim=(len(reported) - 0.5, -0.5), yticks=range(len(reported)))
-        ax.margins(x=0.18)
+        ax.set(xlim=(0, right), ylim=(len(reported) - 0.5, -0.5), yticks=range(len(reported)))
         ax.set_xlabel("variance: hollow as reported, filled as it is (mean squared error)")
         ax.set_yticklabels([RULES[name].label for name in reported], fontweight="bold")
         for tick, name in zip(ax.get_yticklabels(), reported, strict=True):
@@ -488,3 +489,17 @@ def _variance(ax: Axes, state: TwoExpertsState) -> None:
             mew=1, zorder=8)  # fmt: skip
     _write(ax, variance_labels(state))
     ax.set(xlim=RHO_RANGE, ylim=(0, tops(state)[1]), xlabel="correlation ρ")
+
+
+def save_all(folder: str | Path) -> list[Path]:
+    """Draw the pictures that notebook 01 shows: ``python -m mmvae_core.figures.two_experts``."""
+    folder = Path(folder)
+    toy = two_experts_state()
+    tilting = [two_experts_state(rho=rho) for rho in (0.0, toy.flips_at, 0.9)]
+    draw(toy, folder / "01_two_experts.png")
+    draw_planes(tilting, folder / "01_planes.png")
+    return [folder / "01_two_experts.png", folder / "01_planes.png"]
+
+
+if __name__ == "__main__":
+    save_all("figures")

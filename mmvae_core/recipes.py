@@ -41,6 +41,7 @@ __all__ = [
     "mvae",
     "mvtcae",
     "mwb_vae",
+    "option_names",
     "vae",
     "wb_vae",
 ]
@@ -247,9 +248,7 @@ def build(name: str, num_modalities: int, **options: Any) -> Recipe:
     Raises:
         ValueError: no such recipe, an option that it does not have, or a value that it refuses.
     """
-    if name not in RECIPES:
-        raise ValueError(f"no recipe is called {name!r}; there are {', '.join(sorted(RECIPES))}")
-    known = list(inspect.signature(RECIPES[name]).parameters)[1:]
+    known = option_names(name)
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ValueError(
@@ -257,6 +256,17 @@ def build(name: str, num_modalities: int, **options: Any) -> Recipe:
             f"it has {', '.join(known) if known else 'none'}"
         )
     return RECIPES[name](num_modalities, **options)
+
+
+def option_names(name: str) -> list[str]:
+    """The options that the recipe called ``name`` has.
+
+    >>> option_names("mvtcae")
+    ['alpha']
+    """
+    if name not in RECIPES:
+        raise ValueError(f"no recipe is called {name!r}; there are {', '.join(sorted(RECIPES))}")
+    return list(inspect.signature(RECIPES[name]).parameters)[1:]
 
 
 def cite(*recipes: Recipe | str) -> str:

@@ -98,12 +98,16 @@ class History:
 
 @dataclass
 class Progress:
-    """What a callback sees: it must not change the run. ``live`` is True between epochs' ends."""
+    """What a callback sees; it must not change the run.
+
+    ``epoch`` epochs and ``step`` steps of the next one are done, of ``total_steps`` in all.
+    """
 
     model: MultimodalVAE
     history: History
     epoch: int
     step: int
+    steps_per_epoch: int
     total_steps: int
 
 
@@ -131,7 +135,8 @@ def fit(
     Raises:
         ValueError: the folder holds a checkpoint of another recipe or configuration, or the data
             do not suit the model or are smaller than a batch.
-        FloatingPointError: the run diverged (a loss, scale or parameter is not finite); the last good checkpoint stays.
+        FloatingPointError: the run diverged (a loss, scale or parameter is not finite); the last
+            good checkpoint stays.
     """
     _check_data(model, data, config)
     device = model.device
@@ -211,7 +216,9 @@ def fit(
                     history.steps.append((epoch * steps_per_epoch + step, value))
                     bar.set_postfix(loss=f"{value:.1f}", kl=f"{terms['kl'].item():.1f}")
                     if callback is not None and step < steps_per_epoch:
-                        callback(Progress(model, history, epoch, step, total_steps))
+                        callback(
+                            Progress(model, history, epoch, step, steps_per_epoch, total_steps)
+                        )
                     last_called = time.monotonic()
                 if now - last_saved > config.checkpoint_seconds and step < steps_per_epoch:
                     checkpoint()
@@ -232,7 +239,7 @@ def fit(
             last_saved = time.monotonic()
             bar.set_description(f"epoch {min(epoch + 1, config.epochs)}/{config.epochs}")
             if callback is not None:
-                callback(Progress(model, history, epoch, 0, total_steps))
+                callback(Progress(model, history, epoch, 0, steps_per_epoch, total_steps))
     return history
 
 

@@ -5,14 +5,18 @@ from mmvae_core.metrics.coherence import average, conditional_coherence, uncondi
 from mmvae_core.metrics.estimate import Estimate
 from mmvae_core.metrics.likelihood import joint_log_likelihood
 from mmvae_core.metrics.probe import linear_accuracy
+from mmvae_core.metrics.report import evaluate, provenance, write_json
 
 __all__ = [
     "Estimate",
     "accuracies",
     "average",
     "conditional_coherence",
+    "evaluate",
     "joint_log_likelihood",
     "linear_accuracy",
+    "provenance",
     "train_classifiers",
     "unconditional_coherence",
+    "write_json",
 ]

@@ -57,17 +57,22 @@ def train_classifiers(
     Source: the coherence judges of arXiv 2105.02470 and 2505.01134 (appendix D.2), with an
     architecture of our own, the same for every modality.
     """
-    if data.label is None:
+    label = data.label
+    if label is None:
         raise ValueError("classifiers need labels; this data set has none")
-    classes = int(data.label.max()) + 1
+    classes = int(label.max()) + 1
     result = []
     for m, view in enumerate(data.x):
         with torch.random.fork_rng(devices=[] if view.device.type == "cpu" else [view.device]):
             torch.manual_seed(seed)
             classifier = Classifier(view.shape[1], classes).to(view.device)
-            cache = None if folder is None else Path(folder) / f"{_digest(data, m, epochs, seed)}"
+            cache = (
+                None
+                if folder is None
+                else Path(folder) / f"{_digest(data.names[m], view, label, epochs, seed)}"
+            )
             if cache is None or not _restore(classifier, cache):
-                _train(classifier, data, m, epochs, seed)
+                _train(classifier, view, label, epochs, seed)
                 if cache is not None:
                     _store(classifier, cache)
         result.append(classifier.eval().requires_grad_(False))
@@ -84,27 +89,23 @@ def accuracies(classifiers: list[Classifier], data: MultimodalDataset) -> list[f
     return [hit / len(data) for hit in hits]
 
 
-def _train(
-    classifier: Classifier, data: MultimodalDataset, modality: int, epochs: int, seed: int
-) -> None:
+def _train(classifier: Classifier, view: Tensor, label: Tensor, epochs: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(classifier.parameters(), lr=1e-3)
-    view = data.x[modality]
     for _ in range(epochs):
-        order = torch.randperm(len(data), generator=generator).to(view.device)
+        order = torch.randperm(len(view), generator=generator).to(view.device)
         for rows in order.split(BATCH):
-            loss = cross_entropy(classifier(view[rows].float() / 255), data.label[rows])
+            loss = cross_entropy(classifier(view[rows].float() / 255), label[rows])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
 
 
-def _digest(data: MultimodalDataset, modality: int, epochs: int, seed: int) -> str:
-    view = data.x[modality].cpu().contiguous()
+def _digest(name: str, view: Tensor, label: Tensor, epochs: int, seed: int) -> str:
     digest = hashlib.sha256(json.dumps([list(view.shape), epochs, seed]).encode())
-    digest.update(view.numpy().tobytes())
-    digest.update(data.label.cpu().contiguous().numpy().tobytes())
-    return f"classifier-{data.names[modality]}-{digest.hexdigest()[:16]}.safetensors"
+    digest.update(view.cpu().contiguous().numpy().tobytes())
+    digest.update(label.cpu().contiguous().numpy().tobytes())
+    return f"classifier-{name}-{digest.hexdigest()[:16]}.safetensors"
 
 
 def _restore(classifier: Classifier, path: Path) -> bool:

@@ -18,7 +18,7 @@ from mmvae_core.recipes import Recipe
 
 
 class World:
-    """``M`` linear views of a ``D``-dimensional latent, ``P`` numbers each, noise variance ``v``."""
+    """``num`` linear views of a ``dim``-dimensional latent, ``width`` numbers each, noise ``v``."""
 
     def __init__(self, num: int = 3, dim: int = 2, width: int = 4, v: float = 0.5) -> None:
         generator = torch.Generator().manual_seed(1)

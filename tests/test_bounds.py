@@ -59,7 +59,7 @@ def test_poe_with_the_prior_counted_once_is_the_posterior_of_every_subset(world:
 
 
 def test_the_bound_with_the_exact_posterior_is_the_log_evidence(world: World) -> None:
-    """At the posterior log p(X, z) − log q(z) is the same number for every z, and that is log p(X)."""
+    """At the posterior, log p(X, z) − log q(z) is log p(X) whatever z is."""
     _, batch = world.sample(4)
     model = world.model(recipe_of("mopoe prior once"))
     log_w = log_weights(model, batch, subsets.full(3)[0], draws=7)

@@ -1,4 +1,4 @@
-"""Training: it learns, it resumes bit for bit, it survives being killed, it refuses what is wrong."""
+"""Training: it learns, resumes bit for bit, survives being killed, and refuses what is wrong."""
 
 from __future__ import annotations
 
@@ -26,11 +26,8 @@ def pictures(count: int = 48) -> MultimodalDataset:
     """Two views of one of two brightnesses, with noise: there is something to learn."""
     generator = torch.Generator().manual_seed(0)
     label = torch.arange(count) % 2
-    views = tuple(
-        (label.view(-1, 1, 1, 1) * 150 + torch.randint(0, 60, (count, 1, 4, 4), generator=generator))
-        .to(torch.uint8)
-        for _ in range(2)
-    )  # fmt: skip
+    noise = [torch.randint(0, 60, (count, 1, 4, 4), generator=generator) for _ in range(2)]
+    views = tuple((label.view(-1, 1, 1, 1) * 150 + part).to(torch.uint8) for part in noise)
     return MultimodalDataset(x=views, label=label)
 
 

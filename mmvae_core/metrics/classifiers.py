@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -80,7 +81,7 @@ def train_classifiers(
 
 
 @torch.no_grad()
-def accuracies(classifiers: list[Classifier], data: MultimodalDataset) -> list[float]:
+def accuracies(classifiers: Sequence[nn.Module], data: MultimodalDataset) -> list[float]:
     """Share of real observations that each classifier gets right: the ceiling of coherence."""
     hits = [0] * len(classifiers)
     for batch in data.batches(1024):

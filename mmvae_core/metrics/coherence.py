@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import Generator
+from torch import Generator, nn
 
 from mmvae_core import subsets
 from mmvae_core.data.dataset import MultimodalDataset
-from mmvae_core.metrics.classifiers import Classifier
 from mmvae_core.metrics.estimate import Estimate, proportion
 from mmvae_core.model import MultimodalVAE
 
@@ -20,7 +21,7 @@ BATCH = 512
 def conditional_coherence(
     model: MultimodalVAE,
     data: MultimodalDataset,
-    classifiers: list[Classifier],
+    classifiers: Sequence[nn.Module],
     *,
     seed: int = 0,
 ) -> dict[str, dict[str, Estimate]]:
@@ -58,7 +59,7 @@ def conditional_coherence(
 
 @torch.no_grad()
 def unconditional_coherence(
-    model: MultimodalVAE, classifiers: list[Classifier], *, count: int = 2000, seed: int = 0
+    model: MultimodalVAE, classifiers: Sequence[nn.Module], *, count: int = 2000, seed: int = 0
 ) -> Estimate:
     """Share of draws from the prior whose modalities are all given the same label."""
     model.eval()
@@ -83,7 +84,7 @@ def _sizes(count: int) -> list[int]:
     return [BATCH] * (count // BATCH) + ([count % BATCH] if count % BATCH else [])
 
 
-def _check(model: MultimodalVAE, data: MultimodalDataset, classifiers: list[Classifier]) -> None:
+def _check(model: MultimodalVAE, data: MultimodalDataset, classifiers: Sequence[nn.Module]) -> None:
     if data.label is None:
         raise ValueError("coherence needs labels; this data set has none")
     if len(classifiers) != len(model.names):

@@ -6,14 +6,16 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from mmvae_core import subsets
 from mmvae_core.data.dataset import MultimodalDataset
-from mmvae_core.metrics.classifiers import Classifier, accuracies
+from mmvae_core.metrics.classifiers import accuracies
 from mmvae_core.metrics.coherence import (
     average,
     conditional_coherence,
@@ -30,7 +32,7 @@ def evaluate(
     model: MultimodalVAE,
     train: MultimodalDataset,
     test: MultimodalDataset,
-    classifiers: list[Classifier],
+    classifiers: Sequence[nn.Module],
     *,
     draws: int = 64,
     likelihood_samples: int = 500,

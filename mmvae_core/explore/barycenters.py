@@ -6,6 +6,7 @@ label from :mod:`mmvae_core.figures.barycenters`, which paints the same picture 
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,7 @@ from mmvae_core.figures.barycenters import (
     barycenters_picture,
     draw,
     paths_picture,
+    png,
     zero_forcing_picture,
 )
 from mmvae_core.figures.style import INK, MUTED, RULES
@@ -107,7 +109,7 @@ class _Explorer:
         """Where the sliders are, by name."""
         return {name: slider.value for name, slider in self.sliders.items()}
 
-    def set(self, **values: float) -> None:
+    def set(self, **values: float | int) -> None:
         """Move several sliders at once and redraw once."""
         unknown = set(values) - set(self.sliders)
         if unknown:
@@ -163,7 +165,9 @@ class _Explorer:
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         picture = self._picture(self.state)
-        return mime_bundle(self.widget, draw(picture), picture.alt, **kwargs)
+        bundle = mime_bundle(self.widget, draw(picture), picture.alt, **kwargs)
+        bundle["image/png"] = base64.b64encode(png(picture)).decode("ascii")  # the smaller file
+        return bundle
 
 
 class Barycenters(_Explorer):
@@ -216,7 +220,7 @@ class Barycenters(_Explorer):
                                   max=1.0, step=0.05, color=INK)
             for m in experts
         }  # fmt: skip
-        sliders["tilt"] = Slider("tilt", "tilt of the ellipses in degrees", 40.0, min=-90, max=90,
+        sliders["tilt"] = Slider("∠", "tilt of the ellipses in degrees", 40.0, min=-90, max=90,
                                  step=5, decimals=0, color=MUTED)  # fmt: skip
         spread = np.linspace(-4, 4, num).round(1)
         self.presets = {

@@ -7,6 +7,7 @@ A :class:`Picture` is plain data: panels, layers and labels made from a state of
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from PIL import Image
 
 from mmvae_core.averages import (
     BarycentersState,
@@ -36,12 +38,15 @@ __all__ = [
     "charts_picture",
     "draw",
     "paths_picture",
+    "png",
+    "save",
     "subset_mixtures_picture",
     "zero_forcing_picture",
 ]
 
-WIDTH = 1100  # pixels; JupyterLab leaves 1115 to a cell in a window 1280 wide
+WIDTH = 1090  # pixels; JupyterLab leaves 1100 to an output in a window 1280 wide
 Z_RANGE = (-8.0, 8.0)
+PLANE_UP = 8.0 * (0.3875 * 600) / (0.485 * WIDTH)  # one unit of z is as long up as across
 EXPERT = RULES["expert_2"].color
 FAINT = "#b9bec7"
 NOTE = "#5c6370"  # small print
@@ -86,13 +91,22 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """Everything that is drawn: layers by name, in drawing order; labels by panel."""
+    """Everything that is drawn: layers by name, in drawing order; labels by panel.
+
+    As the last value of a notebook's cell it shows itself, with ``alt`` as its text.
+    """
 
     height: int
     panels: dict[str, Panel]
     layers: dict[str, Layer]
     labels: dict[str, list[Label]] = field(default_factory=dict)
     alt: str = ""
+
+    def __repr__(self) -> str:
+        return self.alt
+
+    def _repr_png_(self) -> bytes:
+        return png(self)
 
 
 # The pictures ------------------------------------------------------------------------------------
@@ -108,7 +122,7 @@ def barycenters_picture(state: BarycentersState) -> Picture:
         ),
         "plane": Panel(
             (0.045, 0.53, 0.085, 0.4725), "In the plane: outlines at one standard deviation",
-            Z_RANGE, (-3.49, 3.49), "z", "", (2.0, 2.0),
+            Z_RANGE, (-PLANE_UP, PLANE_UP), "z", "", (2.0, 2.0),
         ),
         "half": Panel(
             (0.60, 0.985, 0.4275, 0.935), "Every point is a Gaussian: paths between them",
@@ -195,7 +209,7 @@ def paths_picture(state: PathsState) -> Picture:
     }
     layers |= {f"tracks {rule}": _curve("half", state.tracks[rule], rule, 1.6) for rule in ORDER}
     layers["points"] = Layer(
-        "half", np.array([mu_1, mu_2]), np.array([s_1, s_2]), EXPERT, marker="o", size=9
+        "half", np.array([mu_1, mu_2]), np.array([s_1, s_2]), EXPERT, marker="o", size=9.0
     )
     layers |= {
         f"point {rule}": _point("half", state.mean[rule], state.std[rule], rule, 11.0)
@@ -230,13 +244,14 @@ def zero_forcing_picture(state: ZeroForcingState) -> Picture:
     layers = {"mixture": Layer("density", *state.mixture, EXPERT, width=1.2, fill=0.16)}
     labels: dict[str, list[Label]] = {"density": [], "profile": []}
     places = spread([state.fit[kind].kl for kind in state.fit], 0.2)
+    lift = max(0.0, 0.32 - min(places))  # above the names at the bottom
     for (kind, fit), place in zip(state.fit.items(), places, strict=True):
         layers[f"density {kind}"] = _curve("density", state.density[kind], kind, 2.6)
         layers[f"profile {kind}"] = _curve("profile", state.profile[kind], kind)
         layers[f"best {kind}"] = _point("profile", fit.loc, fit.kl, kind, 11.0)
         color = RULES[kind].color
         labels["profile"].append(
-            Label(fit.loc + 0.45, max(place, 0.3), number(fit.kl, 2), color, "right")
+            Label(fit.loc + 0.45, place + lift, number(fit.kl, 2), color, "right")
         )
     labels["density"] += _peak_names(
         {k: f.loc for k, f in state.fit.items()}, {k: f.scale for k, f in state.fit.items()}, top
@@ -355,7 +370,7 @@ def _half_plane(tracks: Mapping[str, Curve]) -> tuple[tuple[float, float], tuple
     return (middle - width / 2, middle + width / 2), (0.0, width * HALF_PLANE_SHAPE)
 
 
-HALF_PLANE_SHAPE = 304.5 / 423.5 / 2**0.5  # pixels up / across; σ's unit is √2 times μ's
+HALF_PLANE_SHAPE = 304.5 / (0.385 * WIDTH) / 2**0.5  # pixels up / across; σ's unit is √2 times μ's
 
 
 def _curve(panel: str, curve: Sequence[np.ndarray], rule: str, width: float = 2.2) -> Layer:
@@ -431,13 +446,8 @@ ALIGN = {"right": ("left", "center"), "left": ("right", "center"), "above": ("ce
 _HALO = [withStroke(linewidth=2.5, foreground="white")]
 
 
-def draw(picture: Picture, path: str | Path | None = None) -> Figure:
-    """The picture as a Matplotlib figure, closed for pyplot, so that a notebook shows it once.
-
-    Args:
-        picture: from one of the functions above.
-        path: where to save it; nowhere by default.
-    """
+def draw(picture: Picture) -> Figure:
+    """The picture as a Matplotlib figure, closed for pyplot, so that a notebook shows it once."""
     with theme(), plt.rc_context({"figure.constrained_layout.use": False, "savefig.bbox": None}):
         figure = plt.figure(figsize=(WIDTH / 100, picture.height / 100), dpi=100)
         axes = {}
@@ -454,12 +464,27 @@ def draw(picture: Picture, path: str | Path | None = None) -> Figure:
                     label.x, label.y, label.text, color=label.color, ha=across, va=up,
                     fontsize=9, path_effects=_HALO, zorder=200,
                 )  # fmt: skip
-        if path is not None:
-            path = Path(path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, metadata={"Software": None, "Creation Time": None})
         plt.close(figure)
     return figure
+
+
+def save(picture: Picture, path: str | Path) -> Path:
+    """Write the picture, twice as fine as on the page; the same numbers give the same file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png(picture, dpi=200))
+    return path
+
+
+def png(picture: Picture, dpi: int = 100) -> bytes:
+    """The picture as a small PNG: a palette of 128 colours is enough for lines and text."""
+    full, small = io.BytesIO(), io.BytesIO()
+    with plt.rc_context({"savefig.bbox": None}):
+        draw(picture).savefig(full, format="png", dpi=dpi, metadata={"Software": None})
+    Image.open(full).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(
+        small, format="png", optimize=True
+    )
+    return small.getvalue()
 
 
 def _dress(ax: Axes, panel: Panel) -> None:

@@ -65,6 +65,8 @@ class TwoExpertsState:
     ``mean, std``: of the experts and of each rule's consensus; for the mixture (``"moe"``) its
     first two moments. ``weights``: how much of each expert's statement is in the mean.
     ``misses``: distance of the mean from ``theta``, in the rule's own standard deviations.
+    ``expected_error``: the mean squared error of the mean if Σ is right, wᵀΣw; a rule that reports
+    this as its variance is honest.
     ``density``: curves, ``(z, p(z))``.
 
     In the plane, all of shape ``(2,)`` or ``(2, ELLIPSE_POINTS)``: ``point`` (μ₁, μ₂); the
@@ -85,6 +87,7 @@ class TwoExpertsState:
     std: dict[str, float]
     weights: dict[str, tuple[float, float]]
     misses: dict[str, float]
+    expected_error: dict[str, float]
     density: dict[str, tuple[Array, Array]]
     z_range: tuple[float, float]
     point: Array
@@ -176,6 +179,7 @@ def two_experts_state(
         std=std,
         weights=weights,
         misses={name: abs(theta - mean[name]) / std[name] for name in DRAWN},
+        expected_error=_expected_error(scale, rho, weights),
         density=_densities(loc, scale, mean, std),
         z_range=z_range,
         point=loc.numpy(),
@@ -222,6 +226,14 @@ def _moments(
         std[name] = stds[0, 0].item()
         weights[name] = (shares[0], shares[1])
     return mean, std, weights
+
+
+def _expected_error(
+    scale: Tensor, rho: float, weights: dict[str, tuple[float, float]]
+) -> dict[str, float]:
+    s1, s2 = scale.tolist()
+    sigma = np.array([[s1**2, rho * s1 * s2], [rho * s1 * s2, s2**2]])
+    return {name: float(np.array(w) @ sigma @ np.array(w)) for name, w in weights.items()}
 
 
 def _densities(

@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).resolve().parents[1]
-VIEWPORT = {"width": 1280, "height": 900}  # pixels; the width a projector or a laptop has
+VIEWPORT = {"width": 1280, "height": 1100}  # pixels; the width of a projector, an explorer high
 START_S = 90.0  # seconds JupyterLab may take to answer
 RUN_S = 240.0  # seconds a notebook may take from the first cell to the last
 

@@ -80,11 +80,18 @@ def test_state_against_independent_formulas(setting: dict) -> None:
     assert state.mean["poe"] == pytest.approx(tau @ state.mu / tau.sum(), abs=1e-10)
     assert state.variance["poe"] == pytest.approx(1 / tau.sum(), abs=1e-10)
     assert state.mean["moe"] == state.mean["wasserstein"] == pytest.approx(np.mean(state.mu))
+    assert state.expected_error["code"] == pytest.approx(state.variance["code"], abs=1e-10)
+    surplus = state.variance["poe"] - state.expected_error["poe"]
+    assert np.sign(round(surplus, 9)) == -np.sign(state.rho)  # PoE is too sure where ρ > 0
     spread = np.mean(np.square(state.sigma)) + np.var(state.mu)
     assert state.variance["moe"] == pytest.approx(spread, abs=1e-10)
     assert state.std["wasserstein"] == pytest.approx(np.mean(state.sigma), abs=1e-12)
     for name in DRAWN:
         assert sum(state.weights[name]) == pytest.approx(1, abs=1e-12)
+        w = np.array(state.weights[name])
+        assert state.expected_error[name] == pytest.approx(w @ covariance(state) @ w, abs=1e-9)
+        # With the right Σ nobody errs less than CoDE, and CoDE says how much it errs.
+        assert state.expected_error[name] >= state.variance["code"] - 1e-9
         assert np.dot(state.weights[name], state.mu) == pytest.approx(state.mean[name], abs=1e-9)
         miss = abs(7.0 - state.mean[name]) / state.std[name]
         assert state.misses[name] == pytest.approx(miss, abs=1e-10)

@@ -88,6 +88,7 @@ class TwoExperts:
             does the same, and leaves the static twin where widgets cannot run.)
         figure: plotly's FigureWidget; its traces are updated in place.
         sliders: by name: ``mu_1, mu_2, sigma_1, sigma_2, rho, theta``.
+        caption: one or two sentences on what the picture shows, read aloud when they change.
         readout: the table, as HTML.
         error: the line that shows an exception of the last update, empty while all is well.
         state: the numbers now drawn.
@@ -113,6 +114,7 @@ class TwoExperts:
             for name, (label, spoken, low, high, step, decimals) in SLIDERS.items()
         }  # fmt: skip
         self.error = ErrorLine()
+        self.caption = widgets.HTML()
         self.readout = widgets.HTML()
         self._drawn: dict[tuple[str, str], Any] = {}  # what the figure has: only news is sent
         self._held = False
@@ -132,7 +134,9 @@ class TwoExperts:
         )
         presets = preset_buttons(PRESETS, lambda values: self.set(**values))
         style = widgets.HTML(HALO, layout=widgets.Layout(display="none"))
-        self.widget = widgets.VBox([style, presets, grid, self.error, self.figure, self.readout])
+        self.widget = widgets.VBox(
+            [style, presets, grid, self.error, self.caption, self.figure, self.readout]
+        )
         self.widget.add_class(CSS_CLASS)
 
     def values(self) -> dict[str, float]:
@@ -186,9 +190,9 @@ class TwoExperts:
             },
             trace_indexes=list(news),
         )
-        text = _readout(state)
-        if self.readout.value != text:
-            self.readout.value = text
+        for part, text in ((self.caption, _caption(state)), (self.readout, _readout(state))):
+            if part.value != text:
+                part.value = text
 
     def _is_news(self, owner: str, key: str, value: Any) -> bool:
         seen = value.tobytes() if isinstance(value, np.ndarray) else value
@@ -202,13 +206,13 @@ class TwoExperts:
 
 
 def table_rows(state: TwoExpertsState) -> list[list[str]]:
-    """The readout's rows, to 4 decimals: mean, variance, deviation, weights, distance from θ."""
+    """The readout's rows, to 4 decimals, in the order of ``HEADER``."""
     return [
         [RULES[name].label]
         + [
             number(value)
-            for value in (state.mean[name], state.variance[name], state.std[name],
-                          *state.weights[name], state.misses[name])
+            for value in (state.mean[name], state.std[name], state.variance[name],
+                          state.expected_error[name], *state.weights[name], state.misses[name])
         ]
         for name in DRAWN
     ]  # fmt: skip
@@ -217,24 +221,27 @@ def table_rows(state: TwoExpertsState) -> list[list[str]]:
 HEADER = (
     "rule",
     "mean",
-    "variance",
     "std. deviation",
+    "variance",
+    "expected error² if Σ holds",
     "weight of 1",
     "weight of 2",
     "θ is off by … σ",
 )
 
 
-def _readout(state: TwoExpertsState) -> str:
-    sentence = (
-        f'<div aria-live="polite" style="max-width:300px;font-size:15px;line-height:1.45;'
-        f'color:{INK}">{reading(state)}</div>'
-    )
-    numbers = table(HEADER, table_rows(state), [RULES[name].color for name in DRAWN])
+def _caption(state: TwoExpertsState) -> str:
+    # Two lines high whatever it says, so that the picture below does not jump.
     return (
-        f'<div style="display:flex;gap:40px;align-items:center;width:{WIDTH}px;padding:4px 8px;'
-        f'box-sizing:border-box">{numbers}{sentence}</div>'
+        f'<div aria-live="polite" style="width:{WIDTH}px;height:42px;padding:2px 8px;'
+        f'box-sizing:border-box;font-size:14.5px;line-height:20px;color:{INK}">'
+        f"{reading(state)}</div>"
     )
+
+
+def _readout(state: TwoExpertsState) -> str:
+    numbers = table(HEADER, table_rows(state), [RULES[name].color for name in DRAWN])
+    return f'<div style="padding:4px 8px">{numbers}</div>'
 
 
 # Every trace: its panel and how it looks. What it shows comes from _traces, by the same name.

@@ -65,7 +65,7 @@ ROW_SAMPLE = (0.077, 0.101)  # where, in the picture's width, a row shows the da
 ROW_NOTE = "mean ± 1 standard deviation"
 PLANE_NOTE = (
     "The truth is somewhere on the diagonal; the grey part lies between the experts.",
-    "Shaded: one standard error of Σ. It grows until it touches the diagonal: CoDE.",
+    "Shaded: one standard error of Σ. Scaled until it touches the diagonal: CoDE.",
     "PoE’s ellipse (dashed) cannot tilt. The plain average (MoE, W2) has a circle.",
 )
 MIN_SPAN = 8  # units of z that the plane shows at least
@@ -168,6 +168,7 @@ def plane_range(state: TwoExpertsState) -> Ranges:
         high[0] = max(high[0], state.touch_code[0] + room, state.touch_equal[0] + room)
     else:
         low[0] = min(low[0], state.touch_code[0] - room, state.touch_equal[0] - room)
+        high[0] = max(high[0], state.theta + room / 2)
     span = max(MIN_SPAN, 2 * np.ceil((high - low).max() / 2))
     x, y = np.floor((low + high - span) / 2).tolist()
     return (x, x + float(span)), (y, y + float(span))
@@ -266,15 +267,15 @@ def reading(state: TwoExpertsState) -> str:
             f"ρ is not above {flips_at}: expert {less}, the less certain one, has weight {share}, "
             f"and CoDE’s mean {mean} lies between the experts."
         )
-    ratio = state.variance["poe"] / state.variance["code"]
+    variance, error = state.variance["poe"], state.expected_error["poe"]
     if abs(state.rho) < 5e-4:
         second = "At ρ = 0 CoDE is PoE."
-    elif abs(ratio - 1) < 5e-3:
-        second = "PoE and CoDE report the same variance here."
-    elif ratio < 1:
-        second = f"PoE reports {number(100 * ratio, 0)} % of CoDE’s variance: it is too sure."
     else:
-        second = f"PoE reports {number(ratio, 2)} times CoDE’s variance: it is not sure enough."
+        verdict = "too sure" if variance < error else "not sure enough"
+        second = (
+            f"PoE reports a variance of {number(variance)}; if Σ holds, its expected squared error "
+            f"is {number(error)}: {verdict}."
+        )
     return f"{first} {second}"
 
 
@@ -363,8 +364,8 @@ def draw_honesty(
             gap = reported[name] - actual[name]
             verdict = "honest" if abs(gap) < 0.02 * actual[name] else (
                 "too sure" if gap < 0 else "not sure enough")  # fmt: skip
-            ax.text(max(reported[name], actual[name]) + 0.03 * right, row, verdict, va="center", fontsize=9,
-                    color=TEXT[name])  # fmt: skip
+            end = max(reported[name], actual[name]) + 0.03 * right
+            ax.text(end, row, verdict, va="center", fontsize=9, color=TEXT[name])
         ax.set(xlim=(0, right), ylim=(len(reported) - 0.5, -0.5), yticks=range(len(reported)))
         ax.set_xlabel("variance: hollow as reported, filled as it is (mean squared error)")
         ax.set_yticklabels([RULES[name].label for name in reported], fontweight="bold")

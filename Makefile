@@ -55,6 +55,8 @@ format: $(READY)  ## mend what lint and formatting can mend by themselves
 	$(BIN)/python -m ruff format .
 
 benchmark: $(READY)  ## time the aggregations and the bounds
+	@test -n "$(wildcard tests/benchmarks/test_*.py)" || { \
+		echo "tests/benchmarks holds no test_*.py yet"; exit 1; }
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only -p no:xdist $(TEST_ARGS)
 
 clean:  ## remove what runs leave behind (delete .venv too to start over)

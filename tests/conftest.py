@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 
-install_import_hook("mmvae_core", "beartype.beartype")  # before any import of mmvae_core
+install_import_hook("mmvae_core", "typecheck.checked")  # before any import of mmvae_core
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -36,6 +36,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if threads := config.getoption("--torch-threads"):
         torch.set_num_threads(threads)
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    # pytest would write the bytes out: unreadable, and with gzip's time stamp in them not even the
+    # same in two processes, which pytest-xdist refuses.
+    return f"{len(val)} bytes" if isinstance(val, bytes) else None
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -151,7 +151,7 @@ def test_linear_accuracy_finds_what_the_latent_says() -> None:
 
 def test_classifiers_learn_and_are_cached(tmp_path, monkeypatch) -> None:
     data = brightness(400, views=2)
-    first = metrics.train_classifiers(data, epochs=30, folder=tmp_path)
+    first = metrics.train_classifiers(data, epochs=15, folder=tmp_path)
     assert min(metrics.accuracies(first, brightness(200, views=2, seed=1))) > 0.9
     files = sorted(tmp_path.iterdir())
     assert len(files) == 2
@@ -163,14 +163,14 @@ def test_classifiers_learn_and_are_cached(tmp_path, monkeypatch) -> None:
 
     with monkeypatch.context() as patch:
         patch.setattr(classifiers, "_train", never)
-        again = metrics.train_classifiers(data, epochs=30, folder=tmp_path)
+        again = metrics.train_classifiers(data, epochs=15, folder=tmp_path)
         with pytest.raises(AssertionError, match="trained again"):  # other pictures, other file
-            metrics.train_classifiers(brightness(400, views=2, seed=2), epochs=30, folder=tmp_path)
+            metrics.train_classifiers(brightness(400, views=2, seed=2), epochs=15, folder=tmp_path)
     for one, other in zip(first, again, strict=True):
         for key, value in one.state_dict().items():
             assert torch.equal(value, other.state_dict()[key])
     files[0].write_bytes(files[0].read_bytes()[:100])
-    metrics.train_classifiers(data, epochs=30, folder=tmp_path)  # a damaged file is made anew
+    metrics.train_classifiers(data, epochs=15, folder=tmp_path)  # a damaged file is made anew
     assert files[0].stat().st_size > 1000
 
 

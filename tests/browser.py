@@ -198,6 +198,7 @@ def notebook(lab: Lab, path: str, *, run: bool = True) -> Iterator[Any]:
                            return panel?.sessionContext?.session?.kernel?.status === 'idle'; }""",
                 timeout=START_S * 1000,
             )
+            page.evaluate(_LISTEN)
             # The file browser would take a third of the picture's width.
             page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
             if run:
@@ -215,6 +216,18 @@ def notebook(lab: Lab, path: str, *, run: bool = True) -> Iterator[Any]:
         finally:
             browser.close()
 
+
+# An exception in a widget's callback or message handler belongs to no cell: JupyterLab hides it in
+# its log. The kernel announces it all the same.
+_LISTEN = """
+() => {
+  window.kernelErrors = [];
+  window.jupyterapp.shell.currentWidget.sessionContext.iopubMessage.connect((_, message) => {
+    if (message.header.msg_type === 'error')
+      window.kernelErrors.push(message.content.ename + ': ' + message.content.evalue);
+  });
+}
+"""
 
 # Plotly keeps what it was sent in gd.data: plain arrays, typed arrays, or {dtype, bdata}.
 _DRAWN = """
@@ -303,7 +316,7 @@ def settled(page: Any, css: str, *, timeout_s: float = 10.0) -> dict[str, dict[s
 
 
 def problems(page: Any) -> list[str]:
-    """Every error that the notebook shows: in cells, in Output widgets, in the page itself."""
+    """Every error: in cells, in Output widgets, in callbacks, in the page itself."""
     cells = page.evaluate(
         """() => {
           const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells];
@@ -319,4 +332,5 @@ def problems(page: Any) -> list[str]:
         ".jupyter-widgets-error-widget, [role=alert]:not(:empty)"
     )
     shown = page.locator(f".jp-Notebook :is({selector})").all_inner_texts()
-    return cells + [text for text in shown if text.strip()] + page.console
+    hidden = page.evaluate("() => window.kernelErrors")
+    return cells + [text for text in shown if text.strip()] + hidden + page.console

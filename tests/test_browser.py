@@ -172,6 +172,9 @@ def test_an_error_in_a_cell_is_a_problem(server: Lab) -> None:
         "import ipywidgets as w\nout = w.Output()\nwith out:\n    [][1]\nout",
         "from mmvae_core.explore.controls import ErrorLine\nline = ErrorLine()\n"
         "with line.guard():\n    int('x')\nline",
+        "from mmvae_core.explore.controls import Slider\n"
+        "slider = Slider('x', 'unguarded', 0.0)\n"
+        "slider.observe(lambda _: {}['missing'], 'value')\nslider.add_class('unguarded')\nslider",
     ]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
@@ -180,6 +183,8 @@ def test_an_error_in_a_cell_is_a_problem(server: Lab) -> None:
     nbformat.write(book, server.root / "broken.ipynb")
     with notebook(server, "broken.ipynb") as page:
         page.get_by_text("could not be updated").wait_for()
+        page.get_by_role("slider", name="unguarded").press("ArrowRight")
+        page.wait_for_timeout(1000)
         found = "\n".join(problems(page))
-    for error in ("ZeroDivisionError", "IndexError", "ValueError"):
+    for error in ("ZeroDivisionError", "IndexError", "ValueError", "KeyError"):
         assert error in found

@@ -285,6 +285,20 @@ def test_an_error_is_shown_and_goes_away(monkeypatch: pytest.MonkeyPatch) -> Non
     check_drawn(explorer)
 
 
+def test_what_the_page_reports_back_is_no_error() -> None:
+    figure = explore.TwoExperts().figure
+    delta = {"uid": figure.data[0].uid, "x": [1.0, 2.0], "marker": {"size": 6}}
+    figure.set_state(
+        {
+            "_js2py_traceDeltas": {
+                "trace_deltas": [delta],
+                "trace_edit_id": figure._last_trace_edit_id,
+            }
+        }
+    )
+    assert len(figure.data[0].x) > 2
+
+
 def test_display_leaves_the_static_twin() -> None:
     bundle = explore.TwoExperts()._repr_mimebundle_()
     assert bundle["image/png"].startswith("iVBOR")

@@ -4,6 +4,7 @@
 * :func:`preset_buttons`: buttons that move many sliders at once.
 * :class:`Prediction`: the reader commits to an answer, then the picture unlocks.
 * :func:`check_number` and :func:`check_function`: exercises that say what is wrong.
+* :class:`Picture`: a plotly figure whose updates cost the kernel as little as they can.
 * :class:`ErrorLine`: an exception in a callback is shown in the widget, never swallowed.
 * :func:`mime_bundle`: a widget that leaves its static twin where widgets cannot be shown.
 """
@@ -21,6 +22,7 @@ from typing import Any
 
 import anywidget
 import ipywidgets as widgets
+import plotly.graph_objects as go
 import traitlets
 from matplotlib.figure import Figure
 from PIL import Image
@@ -29,6 +31,7 @@ from mmvae_core.figures.style import INK
 
 __all__ = [
     "ErrorLine",
+    "Picture",
     "Prediction",
     "Slider",
     "check_function",
@@ -174,6 +177,24 @@ def preset_buttons(
         button.on_click(lambda _, values=values: apply(values))
         buttons.append(button)
     return widgets.HBox(buttons, layout=widgets.Layout(flex_flow="row wrap"))
+
+
+class Picture(go.FigureWidget):
+    """A plotly figure that is told what to draw and does not listen to what the page reports back.
+
+    After every update the page sends plotly's defaults for all traces to the kernel. No explorer
+    reads them, they would keep the kernel busy for longer than the update itself, and plotly 7.1
+    cannot take them in where a trace holds NumPy arrays: each message would end in a ValueError
+    that only the server's log shows.
+    """
+
+    @traitlets.observe("_js2py_traceDeltas")
+    def _handler_js2py_traceDeltas(self, change: Any) -> None:
+        self._trace_edit_in_process = False
+
+    @traitlets.observe("_js2py_layoutDelta")
+    def _handler_js2py_layoutDelta(self, change: Any) -> None:
+        self._layout_edit_in_process = False
 
 
 class ErrorLine(widgets.HTML):

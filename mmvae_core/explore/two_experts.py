@@ -14,7 +14,14 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.basedatatypes import Undefined
 
-from mmvae_core.explore.controls import ErrorLine, Slider, mime_bundle, preset_buttons, table
+from mmvae_core.explore.controls import (
+    ErrorLine,
+    Picture,
+    Slider,
+    mime_bundle,
+    preset_buttons,
+    table,
+)
 from mmvae_core.figures.style import INK, MUTED, RULES
 from mmvae_core.figures.two_experts import (
     HEIGHT,
@@ -86,7 +93,7 @@ class TwoExperts:
     Attributes:
         widget: what to display: presets, sliders, picture, table. (Displaying the object itself
             does the same, and leaves the static twin where widgets cannot run.)
-        figure: plotly's FigureWidget; its traces are updated in place.
+        figure: plotly's FigureWidget (a :class:`Picture`); its traces are updated in place.
         sliders: by name: ``mu_1, mu_2, sigma_1, sigma_2, rho, theta``.
         caption: one or two sentences on what the picture shows, read aloud when they change.
         readout: the table, as HTML.
@@ -385,7 +392,7 @@ def _ranges(state: TwoExpertsState) -> dict[str, tuple[float, float]]:
     }
 
 
-def _empty_figure() -> go.FigureWidget:
+def _empty_figure() -> Picture:
     traces = []
     for name, (panel, look) in LOOKS.items():
         axis = AXES[panel]
@@ -411,7 +418,7 @@ def _empty_figure() -> go.FigureWidget:
     layout["yaxis4"].update(range=WEIGHT_RANGE, dtick=1, zeroline=True, zerolinecolor=MUTED,
                             zerolinewidth=1)  # fmt: skip
     layout["yaxis5"].update(nticks=5)
-    figure = go.FigureWidget(traces)
+    figure = Picture(traces)
     figure.update_layout(
         template="none",
         width=WIDTH,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 
@@ -18,6 +20,8 @@ from mmvae_core.figures.barycenters import (
 )
 from mmvae_core.figures.two_experts import number
 from mmvae_core.geometry import BARYCENTERS
+
+NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "03_barycenters.ipynb"
 
 
 def barycenters_of(at, num):
@@ -175,3 +179,24 @@ def test_the_static_twin_shows_the_same_numbers():
 def test_without_widgets_an_explorer_leaves_its_twin_and_its_words():
     bundle = Paths()._repr_mimebundle_()
     assert bundle["image/png"] and "Mean ± standard deviation" in bundle["text/plain"]
+
+
+@pytest.mark.parametrize(
+    ("blank", "answer", "verdict"),
+    [
+        ("fisher_rao_std = None", "fisher_rao_std = 3", "✓ Fisher–Rao average"),
+        ("fisher_rao_std = None", "fisher_rao_std = 17**0.5", "(μ/√2, σ), not (μ, σ)"),
+        ("return None", "return reference(mu, sigma, weight)", "✓ moment match"),
+        ("return None", "return sum(w * m for w, m in zip(weight, mu)), 2.0", "✗ moment match"),
+        ("nats_left = None", "nats_left = 0.288", "✓ divergence left"),
+        ("nats_left = None", "nats_left = 1.3863", "the lighter mode"),
+    ],
+)
+def test_exercises_take_the_solution_and_name_the_mistake(blank, answer, verdict, capsys):
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    scope: dict[str, object] = {}
+    exec(code[1], scope | {"budget_s": 45}, scope)  # the imports
+    cell = next(source for source in code if blank in source and "solved = " in source)
+    exec(cell.replace(blank, answer), scope)
+    assert verdict in capsys.readouterr().out

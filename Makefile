@@ -57,7 +57,7 @@ format: $(READY)  ## mend what lint and formatting can mend by themselves
 benchmark: $(READY)  ## time the aggregations and the bounds
 	@test -n "$(wildcard tests/benchmarks/test_*.py)" || { \
 		echo "tests/benchmarks holds no test_*.py yet"; exit 1; }
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-only -p no:xdist $(TEST_ARGS)
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-only -p no:xdist --timeout 1800 $(TEST_ARGS)
 
 clean:  ## remove what runs leave behind (delete .venv too to start over)
 	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .benchmarks *.egg-info

@@ -36,6 +36,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if threads := config.getoption("--torch-threads"):
         torch.set_num_threads(threads)
+        # For the kernels that tests start: two threads each, contending for two cores, made a
+        # training step ten times slower than one.
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

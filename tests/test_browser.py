@@ -138,10 +138,10 @@ def test_two_experts(server: Lab) -> None:
         assert quiz.locator(".js-plotly-plot").count() == 0
         commit = quiz.get_by_role("button", name="Commit, then show me")
         assert commit.is_disabled()
-        quiz.get_by_label("toward 8, never past it").check()
+        quiz.get_by_label("toward the surer expert, never past it").check()
         commit.click()
         quiz.locator(".js-plotly-plot").wait_for()
-        assert "It is: past 8" in quiz.inner_text()
+        assert "It is: past the surer expert" in quiz.inner_text()
         page.screenshot(path=artefacts() / "01_two_experts-unlocked.png")
         inside = Explorer(
             TWO_EXPERTS.notebook, f"prediction .{TWO_EXPERTS.css}", TWO_EXPERTS.sliders

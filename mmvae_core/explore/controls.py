@@ -281,7 +281,7 @@ class Prediction:
             disabled=True,
             tooltip="choose an answer first",
             button_style="primary",
-            layout=widgets.Layout(width="auto", margin="2px 0 6px 8px"),
+            layout=widgets.Layout(width="auto", margin="2px 0 6px 8px", align_self="flex-start"),
         )
         self.feedback = widgets.HTML()
         self.error = ErrorLine()

@@ -17,6 +17,7 @@ from plotly.basedatatypes import Undefined
 from mmvae_core.explore.controls import (
     ErrorLine,
     Picture,
+    Prediction,
     Slider,
     mime_bundle,
     preset_buttons,
@@ -50,7 +51,7 @@ from mmvae_core.figures.two_experts import (
 )
 from mmvae_core.toy import DRAWN, RHO_MAX, Number, Pair, TwoExpertsState, two_experts_state
 
-__all__ = ["PRESETS", "SLIDERS", "TwoExperts", "table_rows"]
+__all__ = ["PRESETS", "SLIDERS", "TwoExperts", "predict_the_mean", "table_rows"]
 
 PRESETS: dict[str, dict[str, Number]] = {
     "The paper’s toy": dict(mu_1=4, mu_2=8, sigma_1=3**0.5, sigma_2=1, rho=0.6, theta=8),
@@ -210,6 +211,18 @@ class TwoExperts:
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         return mime_bundle(self.widget, draw(self.state), alt_text(self.state), **kwargs)
+
+
+def predict_the_mean(mu: Pair, variance: Pair, theta: Number) -> Prediction:
+    """The question of notebook 01: where does CoDE's mean go? It unlocks :class:`TwoExperts`."""
+    return Prediction(
+        "As ρ grows from 0 to 0.9, where does CoDE’s mean go?",
+        ["toward the middle between the experts", "toward the surer expert, never past it",
+         "past the surer expert, beyond both"],
+        answer=2,
+        why="Raise ρ slowly and watch the ellipse tilt. Which weight turns negative, at which ρ?",
+        reveal=lambda: TwoExperts(mu, variance, rho=0.0, theta=theta),
+    )  # fmt: skip
 
 
 def table_rows(state: TwoExpertsState) -> list[list[str]]:

@@ -33,6 +33,7 @@ __all__ = [
     "draw_curves",
     "draw_honesty",
     "draw_planes",
+    "draw_question",
     "number",
     "plane_labels",
     "plane_range",
@@ -322,6 +323,25 @@ def draw(state: TwoExpertsState, path: str | Path | None = None) -> Figure:
     return figure
 
 
+def draw_question(state: TwoExpertsState, path: str | Path | None = None) -> Figure:
+    """The two experts alone, and a question mark: nothing that a prediction could read off."""
+    with _canvas(900, 290, path) as figure:
+        ax = figure.add_axes((0.05, 0.15, 0.92, 0.80))
+        for i, name in enumerate(("expert_1", "expert_2")):
+            z, p = state.density[name]
+            says = f"expert {i + 1} says {number(state.mu[i], 0)}, ± {number(state.sigma[i], 2)}"
+            ax.fill_between(z, p, color=RULES[name].color, alpha=0.18, lw=0)
+            ax.plot(z, p, color=RULES[name].color, ls=RULES[name].linestyle)
+            ax.annotate(says, (state.mu[i], p.max()), (0, 6), textcoords="offset points",
+                        ha="center", color=TEXT[name], fontweight="bold")  # fmt: skip
+        top = 1.22 * max(p.max() for p in (state.density[n][1] for n in ("expert_1", "expert_2")))
+        ax.text(np.mean(state.mu), 0.60 * top, "?", ha="center", fontsize=44,
+                color=RULES["code"].color)  # fmt: skip
+        ax.set(xlim=state.z_range, ylim=(0, top), yticks=[], xlabel="z")
+        ax.spines["left"].set_visible(False)
+    return figure
+
+
 def draw_planes(states: Sequence[TwoExpertsState], path: str | Path | None = None) -> Figure:
     """The plane alone, once for each state, on the axes of the last: how the ellipse tilts."""
     count = len(states)
@@ -497,9 +517,10 @@ def save_all(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     toy = two_experts_state()
     tilting = [two_experts_state(rho=rho) for rho in (0.0, toy.flips_at, 0.9)]
+    draw_question(toy, folder / "01_question.png")
     draw(toy, folder / "01_two_experts.png")
     draw_planes(tilting, folder / "01_planes.png")
-    return [folder / "01_two_experts.png", folder / "01_planes.png"]
+    return [folder / f"01_{name}.png" for name in ("question", "two_experts", "planes")]
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ def fit(
     """
     _check_data(model, data, config)
     device = model.device
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
     noise = torch.Generator(device=device).manual_seed(config.seed)
     rows = torch.Generator().manual_seed(config.seed)  # of recipes that draw their subsets
     history, epoch, step = History(), 0, 0

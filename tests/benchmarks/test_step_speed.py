@@ -30,7 +30,7 @@ def step(name: str) -> Callable[[], None]:
     torch.manual_seed(0)
     recipe = RECIPES.get(name, RECIPES["code_vae"])
     model = MultimodalVAE(recipe, [SHAPE] * M, D, networks="polymnist")
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     batch = Batch(x=tuple(torch.rand(B, *SHAPE) for _ in range(M)),
                   present=torch.ones(B, M, dtype=torch.bool))  # fmt: skip
 

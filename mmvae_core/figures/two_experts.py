@@ -335,7 +335,7 @@ def draw_question(state: TwoExpertsState, path: str | Path | None = None) -> Fig
             ax.annotate(says, (state.mu[i], p.max()), (0, 6), textcoords="offset points",
                         ha="center", color=TEXT[name], fontweight="bold")  # fmt: skip
         top = 1.22 * max(p.max() for p in (state.density[n][1] for n in ("expert_1", "expert_2")))
-        ax.text(np.mean(state.mu), 0.60 * top, "?", ha="center", fontsize=44,
+        ax.text(sum(state.mu) / 2, 0.60 * top, "?", ha="center", fontsize=44,
                 color=RULES["code"].color)  # fmt: skip
         ax.set(xlim=state.z_range, ylim=(0, top), yticks=[], xlabel="z")
         ax.spines["left"].set_visible(False)

@@ -170,6 +170,7 @@ def pair(kind: str, shape: Shape, latent_dim: int) -> tuple[nn.Module, nn.Module
     Raises:
         ValueError: an unknown kind, or a shape that it does not take.
 
+    >>> import torch
     >>> encoder, decoder = pair("small", (3, 28, 28), 20)
     >>> decoder(encoder(torch.zeros(2, 3, 28, 28))[0]).shape
     torch.Size([2, 3, 28, 28])

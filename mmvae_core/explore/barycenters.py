@@ -23,6 +23,7 @@ from mmvae_core.averages import (
     zero_forcing_state,
 )
 from mmvae_core.explore.controls import ErrorLine, Slider, mime_bundle, preset_buttons, table
+from mmvae_core.explore.controls import Picture as Canvas
 from mmvae_core.figures.barycenters import (
     EXPERT,
     WIDTH,
@@ -422,7 +423,7 @@ def _axes(picture: Picture) -> dict[str, tuple[Any, str]]:
     return axes
 
 
-def _empty_figure(picture: Picture) -> go.FigureWidget:
+def _empty_figure(picture: Picture) -> Canvas:
     number_of = {name: i for i, name in enumerate(picture.panels, 1)}
 
     def place(panel: str) -> dict[str, str]:
@@ -456,7 +457,7 @@ def _empty_figure(picture: Picture) -> go.FigureWidget:
                  yanchor="bottom", showarrow=False, name=f"title {name}",
                  text=f"<b>{panel.title}</b>", font=dict(size=15))
         )  # fmt: skip
-    figure = go.FigureWidget(traces)
+    figure = Canvas(traces)
     figure.update_layout(
         template="none",
         width=WIDTH,

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import math
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,9 +24,8 @@ import ipywidgets as widgets
 import plotly.graph_objects as go
 import traitlets
 from matplotlib.figure import Figure
-from PIL import Image
 
-from mmvae_core.figures.style import INK
+from mmvae_core.figures.style import INK, small_png
 
 __all__ = [
     "ErrorLine",
@@ -492,12 +490,8 @@ def mime_bundle(widget: widgets.Widget, twin: Figure, alt: str, **kwargs: Any) -
     A running JupyterLab takes the widget; GitHub and print take the picture, and ``alt`` is the
     text. To be returned by ``_repr_mimebundle_`` of an explorer.
     """
-    drawn, picture = io.BytesIO(), io.BytesIO()
-    twin.savefig(drawn, format="png", dpi=100, metadata={"Software": None})
-    # A notebook keeps the picture in its text: 64 colours are enough, at a third of the size.
-    Image.open(drawn).convert("RGB").quantize(64).save(picture, format="png", optimize=True)
     bundle = widget._repr_mimebundle_(**kwargs)
-    bundle["image/png"] = base64.b64encode(picture.getvalue()).decode("ascii")
+    bundle["image/png"] = base64.b64encode(small_png(twin, colors=64)).decode("ascii")
     bundle["text/plain"] = alt
     return bundle
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import time
 
-import matplotlib.pyplot as plt
 from IPython.display import DisplayHandle, Image
 
 from mmvae_core.data.dataset import Batch
+from mmvae_core.figures.style import small_png
 from mmvae_core.figures.training import live_picture
 from mmvae_core.training import Progress
 
@@ -44,13 +43,11 @@ class LiveTraining:
             for epoch, row in enumerate(history.epochs)
             if "valid_loss" in row
         ]
-        figure = live_picture(
+        still = live_picture(
             progress.model, self.batch, history.steps, progress.total_steps, held_out
         )
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=90)
-        plt.close(figure)
-        image = Image(picture.getvalue(), alt="Loss so far, and each view generated from one view")
+        alt = "The loss so far, and every view generated from one view"
+        image = Image(small_png(still.figure, dpi=90), alt=alt)
         if self._shown:
             self._handle.update(image)
         else:

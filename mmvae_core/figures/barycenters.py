@@ -7,7 +7,6 @@ A :class:`Picture` is plain data: panels, layers and labels made from a state of
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from PIL import Image
 
 from mmvae_core.averages import (
     BarycentersState,
@@ -26,7 +24,7 @@ from mmvae_core.averages import (
     SubsetMixture,
     ZeroForcingState,
 )
-from mmvae_core.figures.style import INK, MUTED, RULES, theme
+from mmvae_core.figures.style import INK, MUTED, RULES, small_png, theme
 from mmvae_core.figures.two_experts import Label, number, spread
 from mmvae_core.geometry import BARYCENTERS, FULL_BARYCENTERS
 
@@ -478,13 +476,8 @@ def save(picture: Picture, path: str | Path) -> Path:
 
 def png(picture: Picture, dpi: int = 100) -> bytes:
     """The picture as a small PNG: a palette of 128 colours is enough for lines and text."""
-    full, small = io.BytesIO(), io.BytesIO()
     with plt.rc_context({"savefig.bbox": None}):
-        draw(picture).savefig(full, format="png", dpi=dpi, metadata={"Software": None})
-    Image.open(full).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(
-        small, format="png", optimize=True
-    )
-    return small.getvalue()
+        return small_png(draw(picture), dpi)
 
 
 def _dress(ax: Axes, panel: Panel) -> None:

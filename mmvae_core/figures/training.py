@@ -1,4 +1,8 @@
-"""Pictures of a training run and of what it learned."""
+"""Pictures of a training run and of what it learned.
+
+Every function returns a :class:`~mmvae_core.figures.style.Still`, which a notebook shows where it
+is the value of a cell.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from mmvae_core import subsets
 from mmvae_core.data.dataset import Batch
-from mmvae_core.figures.style import INK, MUTED, RULES, theme
+from mmvae_core.figures.style import INK, MUTED, RULES, Still, theme
 from mmvae_core.metrics.estimate import Estimate
 from mmvae_core.model import MultimodalVAE
 
@@ -57,24 +60,24 @@ def cross_generation_rows(
     return rows
 
 
-def data_samples(batch: Batch, names: Sequence[str]) -> Figure:
+def data_samples(batch: Batch, names: Sequence[str]) -> Still:
     """One row a modality; a column shows one digit in every modality."""
     with theme():
         image = mosaic(batch.x)
         figure, axes = plt.subplots(figsize=(9, 9 * image.shape[0] / image.shape[1] + 0.3))
         _show(axes, image, labels=list(names))
-    return figure
+    return Still(figure)
 
 
-def cross_generation(model: MultimodalVAE, batch: Batch, seed: int = 0) -> Figure:
+def cross_generation(model: MultimodalVAE, batch: Batch, seed: int = 0) -> Still:
     """What every modality makes of every other one: real input above, generated below."""
     with theme():
         figure, axes = plt.subplots(1, len(model.names), figsize=(11, 3.4))
         _draw_cross_generation(np.atleast_1d(axes), model, batch, seed)
-    return figure
+    return Still(figure)
 
 
-def joint_samples(model: MultimodalVAE, count: int = 20, seed: int = 0) -> Figure:
+def joint_samples(model: MultimodalVAE, count: int = 20, seed: int = 0) -> Still:
     """Draws from the prior, decoded into every modality; a column is one draw."""
     generator = torch.Generator(device=model.device).manual_seed(seed)
     made = model.sample(count, generator=generator)
@@ -82,7 +85,7 @@ def joint_samples(model: MultimodalVAE, count: int = 20, seed: int = 0) -> Figur
         image = mosaic([made[name] for name in model.names])
         figure, axes = plt.subplots(figsize=(9, 9 * image.shape[0] / image.shape[1] + 0.3))
         _show(axes, image, labels=list(model.names))
-    return figure
+    return Still(figure)
 
 
 def live_picture(
@@ -91,17 +94,19 @@ def live_picture(
     steps: Sequence[tuple[int, float]],
     total_steps: int,
     held_out: Sequence[tuple[int, float]] = (),
-) -> Figure:
+) -> Still:
     """The loss so far above what every modality makes of the others at this moment."""
     with theme():
-        figure = plt.figure(figsize=(11, 5.6))
-        parts = figure.add_gridspec(2, len(model.names), height_ratios=[1, 1.7])
+        figure = plt.figure(figsize=(11, 4.7))
+        parts = figure.add_gridspec(2, len(model.names), height_ratios=[1, 1.2])
         loss = figure.add_subplot(parts[0, :])
         if steps:
             loss.plot(*zip(*steps, strict=True), color=MUTED, linewidth=1.2, label="one batch")
-            low = np.percentile([value for _, value in steps], 1)
+            # The first steps fall from far above; the axis starts where the fall has slowed down.
+            values = [value for _, value in (*steps, *held_out)]
             start = steps[min(len(steps) - 1, max(1, len(steps) // 20))][1]
-            loss.set_ylim(low - 0.08 * abs(start - low) - 1, start + 0.15 * abs(start - low) + 1)
+            margin = 0.08 * abs(start - min(values)) + 1
+            loss.set_ylim(min(values) - margin, start + margin)
         if held_out:
             loss.plot(*zip(*held_out, strict=True), "o--", color=BLUE, label="held out")
         loss.set(xlim=(0, total_steps), xlabel="step", ylabel="loss (nats)")
@@ -110,38 +115,41 @@ def live_picture(
             loss.legend(loc="upper right")
         columns = [figure.add_subplot(parts[1, m]) for m in range(len(model.names))]
         _draw_cross_generation(np.array(columns), model, batch, 0)
-    return figure
+    return Still(figure)
 
 
-def subset_scores(
-    scores: Mapping[str, Estimate], *, title: str, label: str, ceiling: float | None = None
-) -> Figure:
-    """One horizontal bar a subset, with its standard error; colour by cardinality."""
+def subset_scores(scores: Mapping[str, Estimate], *, title: str, label: str) -> Still:
+    """One line a subset, with its standard error; colour by cardinality.
+
+    Shares, which start at 0, are drawn as bars; other scores have no natural zero and are points.
+    """
     names = list(scores)
     values = np.array([scores[name].value for name in names])
     errors = np.array([scores[name].stderr for name in names])
     sizes = [name.count("+") + 1 for name in names]
+    shares = bool((values >= 0).all() and (values <= 1).all())
     with theme():
-        figure, axes = plt.subplots(figsize=(7, 0.32 * len(names) + 1.1))
-        shades = plt.get_cmap("Blues")(np.linspace(0.35, 0.85, max(sizes)))
-        left = 0.0 if values.min() >= 0 else values.min() - 0.25 * np.ptp(values) - 1
-        axes.barh(names, values - left, left=left, xerr=errors, ecolor=INK,
-                  color=[shades[size - 1] for size in sizes])  # fmt: skip
+        figure, axes = plt.subplots(figsize=(7, 0.3 * len(names) + 1.1))
+        shades = plt.get_cmap("Blues")(np.linspace(0.4, 0.9, max(sizes)))
+        colors = [shades[size - 1] for size in sizes]
+        if shares:
+            axes.barh(names, values, xerr=errors, ecolor=INK, color=colors)
+        else:
+            axes.set_yticks(range(len(names)), names)
+            axes.grid(axis="y", color="#e4e6ea")
+            axes.errorbar(values, range(len(names)), xerr=errors, fmt="none", ecolor=INK)
+            axes.scatter(values, range(len(names)), color=colors, s=60, zorder=3)
         for row, (value, error) in enumerate(zip(values, errors, strict=True)):
-            text = f"{value:.3f}" if left == 0 else f"{value:.1f}"
-            axes.annotate(text, (value + error, row), xytext=(6, 0), textcoords="offset points",
+            text = f"{value:.3f}" if shares else f"{value:.1f}".replace("-", "\u2212")
+            axes.annotate(text, (value + error, row), xytext=(9, 0), textcoords="offset points",
                           va="center")  # fmt: skip
-        if ceiling is not None:
-            axes.axvline(ceiling, color=MUTED, linestyle=":")
         axes.invert_yaxis()
         axes.set(xlabel=label, title=title)
-        axes.margins(x=0.12)
-    return figure
+        axes.margins(x=0.16)
+    return Still(figure)
 
 
-def coherence_table(
-    coherence: Mapping[str, Mapping[str, Estimate]], names: Sequence[str]
-) -> Figure:
+def coherence_table(coherence: Mapping[str, Mapping[str, Estimate]], names: Sequence[str]) -> Still:
     """Subsets down, generated modality across; empty where the modality was given."""
     rows = list(coherence)
     values = np.full((len(rows), len(names)), np.nan)
@@ -162,22 +170,23 @@ def coherence_table(
         axes.set(xlabel="generated", ylabel="given")
         axes.set_title("Conditional coherence")
         figure.colorbar(image, ax=axes, label="share of right labels")
-    return figure
+    return Still(figure)
 
 
-def mixture_by_size(mixture: Mapping[str, float]) -> Figure:
+def mixture_by_size(mixture: Mapping[str, float]) -> Still:
     """The learned weights of the subsets against equal ones."""
     names, values = list(mixture), list(mixture.values())
     with theme():
         figure, axes = plt.subplots(figsize=(7, 2.6))
         axes.bar(names, values, color=BLUE)
-        axes.axhline(1 / len(names), color=INK, linestyle="--", linewidth=1)
-        axes.annotate("equal weights", (len(names) - 0.5, 1 / len(names)), xytext=(4, 0),
+        edge = len(names) - 0.5
+        axes.plot([-0.5, edge], [1 / len(names)] * 2, color=INK, linestyle="--", linewidth=1)
+        axes.annotate("equal weights", (edge, 1 / len(names)), xytext=(4, 0),
                       textcoords="offset points", va="center", annotation_clip=False)  # fmt: skip
         axes.set_ylabel("weight π of the bound")
         axes.set_title("Which subsets the objective listens to")
         axes.tick_params(axis="x", rotation=30)
-    return figure
+    return Still(figure)
 
 
 def _draw_cross_generation(axes: np.ndarray, model: MultimodalVAE, batch: Batch, seed: int) -> None:

@@ -31,6 +31,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from mmvae_core.fused import code_sums, fused_code
+
 __all__ = [
     "InvalidScaleError",
     "LearnedCode",
@@ -150,8 +152,10 @@ def code(
         B = \frac{C(s, t)}{1-\rho} + c\,(\textstyle\sum s)(\textstyle\sum t),
 
     where V and C are the subset's centred sums of squares and products. Disagreement in
-    confidence (V) is amplified, agreement is discounted. With any correlation matrix ``corr`` the
-    inverse of each subset's own block, ``K`` small matrices for the whole batch, is enough.
+    confidence (V) is amplified, agreement is discounted. (It is evaluated with V and C written
+    out, in :mod:`mmvae_core.fused`: as exact, and less to move.) With any correlation matrix
+    ``corr`` the inverse of each subset's own block, ``K`` small matrices for the whole batch, is
+    enough.
 
     ``rho=0`` is :func:`poe`; a singleton returns its expert; ``M`` equal experts keep a variance
     of :math:`\sigma^2 (1 + (m-1)\rho)/m`, which does not vanish however many there are.
@@ -195,16 +199,15 @@ def code(
         b = torch.einsum("kmn,mn->kn", rs, flat_t).view(-1, *s.shape[1:])
         return b / a, a.rsqrt()
     assert rho is not None
-    size = _sizes(cond, loc)
     rho = _check_rho(rho, int(cond.sum(dim=1).max()))
-    sum_s, sum_t, sum_ss, sum_st = _sums(cond, s, t, s * s, s * t)
-    mean_s = sum_s / size
-    spread = (sum_ss - mean_s * sum_s).clamp_min(0)  # rounding alone can make it negative
-    joint = sum_st - mean_s * sum_t
-    shared = mean_s / (1 + (size - 1) * rho)
-    a = spread / (1 - rho) + shared * sum_s
-    b = joint / (1 - rho) + shared * sum_t
-    return b / a, a.rsqrt()
+    if not isinstance(rho, Tensor):
+        return fused_code(loc, scale, cond, rho)
+    shape = loc.shape[1:]
+    flat_rho = rho if rho.ndim == 0 else rho.expand(shape).reshape(-1)
+    a, b, _, _ = code_sums(
+        s.reshape(len(s), -1), t.reshape(len(t), -1), cond.to(loc.dtype), flat_rho
+    )
+    return (b / a).view(-1, *shape), a.rsqrt().view(-1, *shape)
 
 
 def code_shared_prior(

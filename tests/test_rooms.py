@@ -16,6 +16,7 @@ ROOMS = [
     "subsets",
     "tableau",
     "distributions",
+    "fused",
     "aggregation",
     "geometry",
     "toy",

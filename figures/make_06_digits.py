@@ -2,12 +2,14 @@
 
     python figures/make_06_digits.py
 
-writes figures/06_digits.json: each seed's results.json, and mean and spread over the seeds.
+writes figures/06_digits.json (each seed's results.json, mean and spread over the seeds) and the
+picture that notebook 06 opens with, from the first seed.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 from pathlib import Path
 
@@ -43,6 +45,9 @@ def main() -> None:
             cwd=str(HERE.parent / "notebooks"),
         )
         (path,) = out.glob(f"*seed{seed}/results.json")
+        if seed == SEEDS[0]:
+            picture = path.with_name("cross_generation.png")
+            shutil.copyfile(picture, HERE / "06_cross_generation.png")
         seeds[str(seed)] = json.loads(path.read_text(encoding="utf-8"))
     rows = [headline(run["scores"]) for run in seeds.values()]
     summary = {

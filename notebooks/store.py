@@ -8,6 +8,7 @@ stored notebook is small and changes only where its numbers do.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -20,12 +21,13 @@ WIDGETS = ("application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.
 
 
 def kept(output: nbformat.NotebookNode) -> bool:
-    """Take widgets out of an output, and say whether anything but their names is left."""
+    """Take widgets out of an output, and say whether what is left tells a reader anything."""
     if output.output_type == "stream":
         return output.name == "stdout"  # progress bars and warnings are for whoever runs it
     data = output.get("data", {})
     had_widget = any(data.pop(kind, None) is not None for kind in WIDGETS)
-    return output.output_type == "error" or not had_widget or "image/png" in data
+    only_its_name = re.fullmatch(r"\w+\(.*\)", data.get("text/plain", ""), flags=re.DOTALL)
+    return not had_widget or "image/png" in data or not only_its_name
 
 
 def store(path: Path) -> None:
@@ -40,6 +42,7 @@ def store(path: Path) -> None:
     )
     client.execute()
     notebook.metadata.pop("widgets", None)
+    notebook.metadata.language_info = {"name": "python"}
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":

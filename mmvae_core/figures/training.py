@@ -30,6 +30,7 @@ __all__ = [
     "subset_scores",
 ]
 
+WIDTH = 11  # inches of a picture with one panel for each view
 GAP = 2  # pixels of white between two pictures
 BLUE = RULES["code"].color
 
@@ -72,7 +73,9 @@ def data_samples(batch: Batch, names: Sequence[str]) -> Still:
 def cross_generation(model: MultimodalVAE, batch: Batch, seed: int = 0) -> Still:
     """What every modality makes of every other one: real input above, generated below."""
     with theme():
-        figure, axes = plt.subplots(1, len(model.names), figsize=(11, 3.4))
+        panel = WIDTH / len(model.names) - 0.6  # inches, beside the labels of its rows
+        height = panel * (len(model.names) + 1.25) / len(batch) + 0.5
+        figure, axes = plt.subplots(1, len(model.names), figsize=(WIDTH, height))
         _draw_cross_generation(np.atleast_1d(axes), model, batch, seed)
     return Still(figure)
 
@@ -97,7 +100,7 @@ def live_picture(
 ) -> Still:
     """The loss so far above what every modality makes of the others at this moment."""
     with theme():
-        figure = plt.figure(figsize=(11, 4.7))
+        figure = plt.figure(figsize=(WIDTH, 4.7))
         parts = figure.add_gridspec(2, len(model.names), height_ratios=[1, 1.2])
         loss = figure.add_subplot(parts[0, :])
         if steps:

@@ -12,12 +12,16 @@ import pytest
 from mmvae_core import averages
 from mmvae_core.explore.barycenters import Barycenters, Paths, ZeroForcing
 from mmvae_core.figures.barycenters import (
+    Layer,
+    Panel,
     barycenters_picture,
     draw,
     paths_picture,
+    placed,
     png,
     zero_forcing_picture,
 )
+from mmvae_core.figures.style import INK
 from mmvae_core.figures.two_experts import number
 from mmvae_core.geometry import BARYCENTERS
 
@@ -174,6 +178,14 @@ def test_the_static_twin_shows_the_same_numbers():
     words = {text.get_text() for text in half.texts}
     assert {"reverse KL", "forward KL", "W2", "Fisher–Rao", "1", "2", "3"} <= words
     assert len(png(picture)) < 60_000  # a notebook has to carry it
+
+
+def test_names_keep_off_the_lines_and_off_each_other():
+    panel = Panel((0.0, 1.0, 0.0, 1.0), "", (0.0, 10.0), (0.0, 10.0))
+    level = Layer("", np.linspace(0, 10, 101), np.full(101, 5.0))
+    places = [(5.0, 5.0, "right"), (5.0, 5.0, "above", 0.0, 4.0), (5.0, 5.0, "below", 0.0, -4.0)]
+    labels = placed(panel, 600, [level], [("first", INK, places), ("second", INK, places)])
+    assert [label.side for label in labels] == ["above", "below"]
 
 
 def test_without_widgets_an_explorer_leaves_its_twin_and_its_words():

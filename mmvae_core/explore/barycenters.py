@@ -258,8 +258,8 @@ class Barycenters(_Explorer):
             rows.append([RULES[q].label, number(state.mean[q], 3), number(state.std[q], 3), *costs])
         shares = ", ".join(number(w, 2) for w in state.weights)
         note = (
-            f"Bold: the smallest of its column. Each barycenter wins its own. Weights λ, scaled to "
-            f"sum 1: {shares}."
+            "Bold: the smallest of its column. Each barycenter wins its own, and no other unless "
+            f"two coincide. Weights λ, scaled to sum 1: {shares}."
         )
         if not any(self.values()[f"weight_{m}"] for m in range(1, self.num + 1)):
             note += " (All at 0: taken as equal.)"

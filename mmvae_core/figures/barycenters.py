@@ -7,9 +7,10 @@ A :class:`Picture` is plain data: panels, layers and labels made from a state of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,7 +26,7 @@ from mmvae_core.averages import (
     ZeroForcingState,
 )
 from mmvae_core.figures.style import INK, MUTED, RULES, small_png, theme
-from mmvae_core.figures.two_experts import Label, number, spread
+from mmvae_core.figures.two_experts import Label, number
 from mmvae_core.geometry import BARYCENTERS, FULL_BARYCENTERS
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "charts_picture",
     "draw",
     "paths_picture",
+    "placed",
     "png",
     "save",
     "subset_mixtures_picture",
@@ -53,7 +55,7 @@ STRAIGHT = {
     "reverse_kl": "straight in (μ/σ², 1/σ²)",
     "forward_kl": "straight in (μ, μ² + σ²)",
     "wasserstein": "straight in (μ, σ)",
-    "fisher_rao": "an arc of a circle",
+    "fisher_rao": "arc of a circle in (μ/√2, σ)",
 }
 
 
@@ -160,21 +162,25 @@ def barycenters_picture(state: BarycentersState) -> Picture:
         layers[f"key {rule}"] = _curve("key", ends, rule)
         layers[f"key point {rule}"] = _point("key", 0.045, float(row), rule, 8.0)
     experts = list(zip(state.loc, state.scale, strict=True))
+    corners = [(x, y, side) for y in (-3.1, 3.1) for x, side in ((-7.8, "right"), (7.8, "left"))]
     labels = {
-        "density": [
-            Label(m, 0.3989 / s + 0.02 * top, str(i), EXPERT, "above")
-            for i, (m, s) in enumerate(experts, 1)
-        ]
-        + _peak_names(state.mean, state.std, top),
-        "half": [Label(m, s - 0.13, str(i), EXPERT, "below") for i, (m, s) in enumerate(experts, 1)]
-        + _point_names(state.mean, state.std),
-        "plane": [
-            Label(outline[0, :-1].mean(), outline[1, :-1].mean(), str(i), EXPERT, "centre")
-            for i, outline in enumerate(state.ellipse_experts, 1)
-        ]
-        + [Label(-7.8, -3.1, "Fisher–Rao has no closed form here", NOTE)],
+        "density": placed(
+            panels["density"], 600, _lines(layers, "density"),
+            [_at_peak(str(i), EXPERT, m, s) for i, (m, s) in enumerate(experts, 1)]
+            + [_at_curve(rule, state.mean[rule], state.std[rule]) for rule in BARYCENTERS],
+        ),
+        "half": placed(
+            panels["half"], 600, _lines(layers, "half"),
+            [_at_point(str(i), EXPERT, m, s, "below") for i, (m, s) in enumerate(experts, 1)]
+            + [_at_rule(rule, state.mean[rule], state.std[rule]) for rule in BARYCENTERS],
+        ),
+        "plane": placed(
+            panels["plane"], 600, _lines(layers, "plane"),
+            [_in_ellipse(str(i), o) for i, o in enumerate(state.ellipse_experts, 1)]
+            + [("Fisher–Rao has no closed form here", NOTE, corners)],
+        ),
         "key": _key_labels(),
-    }
+    }  # fmt: skip
     alt = (
         f"{len(experts)} Gaussian experts and their averages by four divergences, as densities, "
         "as ellipses in the plane and as points of the half-plane of mean and standard deviation "
@@ -185,7 +191,6 @@ def barycenters_picture(state: BarycentersState) -> Picture:
 
 def paths_picture(state: PathsState) -> Picture:
     """One moment of the way between two Gaussians: four densities, four points on four tracks."""
-    (mu_1, s_1), (mu_2, s_2) = state.ends
     # Fixed while t moves: nothing on the way is narrower than both ends.
     top = _density_top(state.experts)
     panels = {
@@ -206,18 +211,22 @@ def paths_picture(state: PathsState) -> Picture:
         f"density {rule}": _curve("density", state.density[rule], rule, 2.6) for rule in ORDER
     }
     layers |= {f"tracks {rule}": _curve("half", state.tracks[rule], rule, 1.6) for rule in ORDER}
-    layers["points"] = Layer(
-        "half", np.array([mu_1, mu_2]), np.array([s_1, s_2]), EXPERT, marker="o", size=9.0
-    )
+    mu, sigma = np.array(state.ends).T
+    layers["points"] = Layer("half", mu, sigma, EXPERT, marker="o", size=9.0)
     layers |= {
         f"point {rule}": _point("half", state.mean[rule], state.std[rule], rule, 11.0)
         for rule in ORDER
     }
     labels = {
-        "density": _peak_names(state.mean, state.std, top),
-        "half": [Label(mu_1, s_1 - 0.13, "1", EXPERT, "below"),
-                 Label(mu_2, s_2 - 0.13, "2", EXPERT, "below"),
-                 *_point_names(state.mean, state.std)],
+        "density": placed(
+            panels["density"], 396, _lines(layers, "density"),
+            [_at_curve(rule, state.mean[rule], state.std[rule]) for rule in BARYCENTERS],
+        ),
+        "half": placed(
+            panels["half"], 396, _lines(layers, "half"),
+            [_at_point(str(i), EXPERT, m, s, "below") for i, (m, s) in enumerate(state.ends, 1)]
+            + [_at_rule(rule, state.mean[rule], state.std[rule]) for rule in BARYCENTERS],
+        ),
     }  # fmt: skip
     alt = (
         f"The way between two Gaussians at t = {number(state.t, 2)} in four geometries, as "
@@ -240,24 +249,27 @@ def zero_forcing_picture(state: ZeroForcingState) -> Picture:
         ),
     }  # fmt: skip
     layers = {"mixture": Layer("density", *state.mixture, EXPERT, width=1.2, fill=0.16)}
-    labels: dict[str, list[Label]] = {"density": [], "profile": []}
-    places = spread([state.fit[kind].kl for kind in state.fit], 0.2)
-    lift = max(0.0, 0.32 - min(places))  # above the names at the bottom
-    for (kind, fit), place in zip(state.fit.items(), places, strict=True):
+    for kind, fit in state.fit.items():
         layers[f"density {kind}"] = _curve("density", state.density[kind], kind, 2.6)
         layers[f"profile {kind}"] = _curve("profile", state.profile[kind], kind)
         layers[f"best {kind}"] = _point("profile", fit.loc, fit.kl, kind, 11.0)
-        color = RULES[kind].color
-        labels["profile"].append(
-            Label(fit.loc + 0.45, place + lift, number(fit.kl, 2), color, "right")
-        )
-    labels["density"] += _peak_names(
-        {k: f.loc for k, f in state.fit.items()}, {k: f.scale for k, f in state.fit.items()}, top
-    )
-    labels["profile"] += [
-        Label(-7.8, 0.12, "reverse KL: KL(q‖p)", _ink("reverse_kl"), "right"),
-        Label(7.8, 0.12, "forward KL: KL(p‖q)", _ink("forward_kl"), "left"),
-    ]
+    labels = {
+        "density": placed(
+            panels["density"], 360, _lines(layers, "density"),
+            [_at_curve(kind, fit.loc, fit.scale) for kind, fit in state.fit.items()],
+        ),
+        "profile": placed(
+            panels["profile"], 360, _lines(layers, "profile"),
+            [
+                ("reverse KL: KL(q‖p)", _ink("reverse_kl"), [(-7.8, 0.12, "right")]),
+                ("forward KL: KL(p‖q)", _ink("forward_kl"), [(7.8, 0.12, "left")]),
+            ]
+            + [
+                _at_point(number(fit.kl, 2), _ink(kind), fit.loc, fit.kl, "right")
+                for kind, fit in state.fit.items()
+            ],
+        ),
+    }  # fmt: skip
     fits = "; ".join(
         f"{RULES[kind].label}: mean {number(f.loc, 2)}, standard deviation {number(f.scale, 2)}, "
         f"{number(f.kl, 2)} nats left"
@@ -393,25 +405,107 @@ def _density_top(curves: Sequence[Curve]) -> float:
     return float(0.1 * np.ceil(11.5 * max(peak, 0.3)))
 
 
-def _peak_names(mean: Mapping[str, float], std: Mapping[str, float], top: float) -> list[Label]:
-    rules = list(mean)
-    heights = spread([0.3989 / std[rule] for rule in rules], 0.075 * top)
-    return [
-        Label(min(mean[rule] + 0.45 * std[rule] + 0.1, 6.3), height, RULES[rule].label, _ink(rule))
-        for rule, height in zip(rules, heights, strict=True)
-    ]
+# A name has several places to lie at: (x, y, side) and, where wanted, pixels to the right and up.
+Place: TypeAlias = tuple[float, float, str] | tuple[float, float, str, float, float]
+Name: TypeAlias = tuple[str, str, Sequence[Place]]  # text, colour, places; the preferred one first
+LETTER = (7.4, 15.0)  # pixels
+DISTANCE_COST = 1.5  # pixels of line that a name may cover rather than take its next place
+CLASH = 1e4  # covers another name, or leaves the panel
+MARKER_INK = 60.0  # pixels of line that a marker counts as
+BOX_CORNER = {"right": (0.0, 0.5), "left": (1.0, 0.5), "above": (0.5, 0.0), "below": (0.5, 1.0),
+              "centre": (0.5, 0.5)}  # fmt: skip
 
 
-def _point_names(mean: Mapping[str, float], std: Mapping[str, float]) -> list[Label]:
-    rules = list(mean)
-    heights = spread([std[rule] for rule in rules], 0.36)
-    lift = max(0.0, 0.2 - min(heights))
-    side = ["right" if mean[rule] < 3.4 else "left" for rule in rules]
-    return [
-        Label(mean[rule] + (0.25 if s == "right" else -0.25), height + lift, RULES[rule].label,
-              _ink(rule), s)
-        for rule, height, s in zip(rules, heights, side, strict=True)
-    ]  # fmt: skip
+def _at_curve(rule: str, mean: float, std: float) -> Name:
+    """Beside a Gaussian's curve: to the right of its peak if it can be, then down its flanks."""
+    places: list[Place] = []
+    for k in (0.4, 0.7, 1.0, 1.4, 1.8, 2.2):
+        height = 0.3989 / std * float(np.exp(-(k**2) / 2))
+        for up in (6.0, 16.0):
+            places += [(mean + k * std, height, "right", 5.0, up),
+                       (mean - k * std, height, "left", -5.0, up)]  # fmt: skip
+    places.insert(4, (mean, 0.3989 / std, "above", 0.0, 5.0))
+    return RULES[rule].label, _ink(rule), places
+
+
+def _at_peak(text: str, color: str, mean: float, std: float) -> Name:
+    """Above a peak if it can be, then inside it."""
+    return text, color, [(mean, 0.3989 / std, "above", 0.0, up) for up in (4.0, -22, -38, -54)]
+
+
+def _at_point(text: str, color: str, x: float, y: float, first: str) -> Name:
+    """Around a marker: on its ``first`` side if it can be, then elsewhere, then farther away."""
+    near = {"right": (10, 0), "left": (-10, 0), "above": (0, 7), "below": (0, -7)}
+    places = [(side, *near[side]) for side in sorted(near, key=lambda side: side != first)]
+    places += [(side, a, u) for u in (11, -11, 20, -20) for side, a in (("right", 8), ("left", -8))]
+    places += [("above", 0, 18), ("below", 0, -18), ("above", 0, 30), ("below", 0, -30)]
+    return text, color, [(x, y, side, float(a), float(u)) for side, a, u in places]
+
+
+def _at_rule(rule: str, mean: float, std: float) -> Name:
+    return _at_point(RULES[rule].label, _ink(rule), mean, std, "right")
+
+
+def _in_ellipse(text: str, outline: np.ndarray) -> Name:
+    centre = outline[:, :-1].mean(axis=1, keepdims=True)
+    inside = [outline[:, :-1] * share + centre * (1 - share) for share in (0.35, 0.65)]
+    points = np.concatenate([centre, *(ring[:, ::6] for ring in inside)], axis=1)
+    return text, EXPERT, [(float(x), float(y), "centre") for x, y in points.T]
+
+
+def _lines(layers: Mapping[str, Layer], panel: str) -> list[Layer]:
+    return [p for p in layers.values() if p.panel == panel and (p.marker or p.width)]
+
+
+def placed(
+    panel: Panel, height: int, layers: Iterable[Layer], names: Sequence[Name]
+) -> list[Label]:
+    """Every name at that of its places where it covers least of the lines, and no other name."""
+    left, right, bottom, top = panel.box
+    low, high = np.transpose([panel.across, panel.up])
+    size = np.array([(right - left) * WIDTH, (top - bottom) * height])
+    unit = size / (high - low)  # pixels
+    line, ink = _ink_of(
+        [(unit * (np.stack([p.x, p.y], axis=-1) - low), bool(p.marker)) for p in layers]
+    )
+    taken = np.zeros((0, 4))
+    labels = []
+    for text, color, places in names:
+        anchors = np.array([place[:2] for place in places])
+        shifts = np.array([place[3:] or (0.0, 0.0) for place in places])
+        sides = [place[2] for place in places]
+        at = unit * (anchors - low) + shifts
+        box = np.array([LETTER[0] * len(text), LETTER[1]])
+        corner = at - box * [BOX_CORNER[side] for side in sides]
+        boxes = np.concatenate([corner, corner + box], axis=1)[:, :, None]  # (P, 4, 1)
+        x0, y0, x1, y1 = boxes.transpose(1, 0, 2)
+        x, y = line.T
+        covered = ((x0 < x) & (x < x1) & (y0 < y) & (y < y1)) @ ink
+        l0, b0, r0, t0 = taken.T
+        clashes = ((x0 < r0) & (l0 < x1) & (y0 < t0) & (b0 < y1)).sum(axis=1)
+        outside = (x0 < 0) | (x1 > size[0] + 20) | (y0 < 0) | (y1 > size[1] + 6)
+        cost = covered + CLASH * (clashes + outside[:, 0]) + DISTANCE_COST * np.arange(len(places))
+        best = int(cost.argmin())
+        taken = np.concatenate([taken, boxes[best].T])
+        across, up = (low + at[best] / unit).tolist()
+        labels.append(Label(across, up, text, color, sides[best]))
+    return labels
+
+
+def _ink_of(lines: Sequence[tuple[np.ndarray, bool]]) -> tuple[np.ndarray, np.ndarray]:
+    """Points along lines ``(P, 2)`` in pixels, close together, and the length each stands for."""
+    points, lengths = [], []
+    for line, marked in lines:
+        if marked:
+            points.append(line)
+            lengths.append(np.full(len(line), MARKER_INK))
+            continue
+        share = np.linspace(0, 1, 6, endpoint=False)[:, None, None]
+        steps = np.diff(line, axis=0)
+        keep = ~np.isnan(steps).any(axis=1)
+        points.append((line[:-1] + share * steps)[:, keep].reshape(-1, 2))
+        lengths.append(np.tile(np.hypot(*steps[keep].T) / len(share), len(share)))
+    return np.concatenate(points), np.concatenate(lengths)
 
 
 def _key_rows() -> list[str]:

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from mmvae_core.fused import code_sums, fused_code
 
 __all__ = [
+    "CodeOfMatrix",
     "InvalidScaleError",
     "LearnedCode",
     "code",
@@ -152,10 +153,12 @@ def code(
         B = \frac{C(s, t)}{1-\rho} + c\,(\textstyle\sum s)(\textstyle\sum t),
 
     where V and C are the subset's centred sums of squares and products. Disagreement in
-    confidence (V) is amplified, agreement is discounted. (It is evaluated with V and C written
-    out, in :mod:`mmvae_core.fused`: as exact, and less to move.) With any correlation matrix
-    ``corr`` the inverse of each subset's own block, ``K`` small matrices for the whole batch, is
-    enough.
+    confidence (V) is amplified, agreement is discounted. With any correlation matrix ``corr`` the
+    inverse of each subset's own block, ``K`` small matrices for the whole batch, is enough.
+
+    It is evaluated with V and C written out (:mod:`mmvae_core.fused`), which moves fewer numbers.
+    The price: nearly equal scales cancel, and in float32 the relative error grows like
+    ``1e-7 m / (1 - rho)``. Use float64 above ``rho = 0.99``.
 
     ``rho=0`` is :func:`poe`; a singleton returns its expert; ``M`` equal experts keep a variance
     of :math:`\sigma^2 (1 + (m-1)\rho)/m`, which does not vanish however many there are.
@@ -199,7 +202,8 @@ def code(
         b = torch.einsum("kmn,mn->kn", rs, flat_t).view(-1, *s.shape[1:])
         return b / a, a.rsqrt()
     assert rho is not None
-    rho = _check_rho(rho, int(cond.sum(dim=1).max()))
+    if cond.device.type == "cpu":  # elsewhere it would wait for the device at every step
+        _check_rho(rho, int(cond.sum(dim=1).max()))
     if not isinstance(rho, Tensor):
         return fused_code(loc, scale, cond, rho)
     shape = loc.shape[1:]
@@ -343,11 +347,31 @@ def wasserstein(
     return mean, std
 
 
+class CodeOfMatrix(nn.Module):
+    """:func:`code` with a fixed correlation matrix, kept on the model's device.
+
+    Args:
+        corr: the correlation matrix of all experts.
+
+    Raises:
+        ValueError: ``corr`` is not a correlation matrix.
+    """
+
+    corr: Tensor
+
+    def __init__(self, corr: Float[Tensor, "M M"]) -> None:
+        super().__init__()
+        self.register_buffer("corr", _check_corr(corr, len(corr)))
+
+    def forward(self, loc: Tensor, scale: Tensor, cond: Tensor) -> Gaussians:
+        return code(loc, scale, cond, corr=self.corr)
+
+
 class LearnedCode(nn.Module):
     r"""CoDE with a correlation that is learned, kept inside its interval.
 
-    ``rho = low + (1 - low) * sigmoid(raw)`` with ``low = -1/(m-1)`` for ``m`` experts, so that
-    every value of the parameter is valid for every subset.
+    ``rho = low + (high - low) * sigmoid(raw)``, where low and high lie ``MARGIN`` inside the
+    interval ``(-1/(m-1), 1)`` of ``m`` experts: every value of the parameter is valid.
 
     Args:
         num_experts: the size of the largest subset, at least 2.
@@ -357,13 +381,13 @@ class LearnedCode(nn.Module):
     Source: ours; arXiv 2505.01134 finds rho by cross-validation.
     """
 
-    MARGIN = 1e-3  # in units of rho: 1/(1 - rho) and 1/(1 + (m-1) rho) stay below about 1e3
+    MARGIN = 1e-2  # in units of rho, at both ends: float32 stays accurate (see :func:`code`)
 
     def __init__(self, num_experts: int, rho: float = 0.0, dims: int | None = None) -> None:
         super().__init__()
         if num_experts < 2:
             raise ValueError(f"a correlation needs at least 2 experts; got {num_experts}")
-        rho = float(_check_rho(rho, num_experts))
+        _check_rho(rho, num_experts)
         self.low = -1 / (num_experts - 1) + self.MARGIN
         self.high = 1 - self.MARGIN
         share = torch.tensor((rho - self.low) / (self.high - self.low)).clamp(1e-4, 1 - 1e-4)
@@ -433,16 +457,15 @@ def _lambda(cond: Tensor, like: Tensor, weights: Tensor | None) -> Tensor:
     return lam / lam.sum(dim=1, keepdim=True)
 
 
-def _check_rho(rho: float | Tensor, size: int) -> float | Tensor:
+def _check_rho(rho: float | Tensor, size: int) -> None:
     if isinstance(rho, Tensor) and (rho.requires_grad or rho.device.type != "cpu"):
-        return rho
+        return
     low = -1 / (size - 1) if size > 1 else float("-inf")
     values = torch.as_tensor(rho, dtype=torch.float64)
     if not ((values > low) & (values < 1)).all():
         raise ValueError(
             f"rho must lie in ({low:.4g}, 1) for {size} experts; got {values.tolist()}"
         )
-    return rho
 
 
 def _check_corr(corr: Tensor, num_experts: int) -> Tensor:

@@ -55,13 +55,14 @@ def row_weights(
 
     With a ``mixture`` pi (a probability vector, learned by CoDE-VAE) it is ``K pi_k``, so that
     the uniform mixture leaves the tableau as it is. Rows that need an absent modality get 0, and
-    the rest of the sample's rows is scaled up to the same total weight.
+    the rest of the sample's rows is scaled up to the same total weight, so that every sample counts
+    as much as any other.
 
     Raises:
         ValueError: a sample has no row that can be evaluated (checked on the CPU).
     """
     device = available.device
-    weight = tableau.kl.sum(dim=1).to(device)  # (K,)
+    weight = tableau.to(device).kl.sum(dim=1)  # (K,)
     factor = torch.ones_like(weight) if mixture is None else mixture * len(mixture)
     usable = available.to(weight.dtype)  # (K, B)
     remaining = (factor * weight) @ usable  # (B,)
@@ -97,6 +98,7 @@ def elbo(
         modality_weights: lambda, one factor a likelihood; 1 by default.
         mixture: see :func:`row_weights`.
     """
+    tableau = tableau.to(evidence.kl.device)
     recon = evidence.recon.mean(dim=0)  # (K, M, B)
     if modality_weights is not None:
         recon = recon * modality_weights[:, None]

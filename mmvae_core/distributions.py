@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import (
-    Bernoulli,
     Categorical,
     Distribution,
     Independent,
@@ -21,7 +20,6 @@ from torch.nn.functional import softplus
 __all__ = [
     "LIKELIHOODS",
     "SCALES",
-    "bernoulli",
     "bounded_scale",
     "exponential_scale",
     "laplace",
@@ -34,31 +32,17 @@ LAPLACE_SCALE = 0.75  # the authors' code of CoDE-VAE (arXiv 2505.01134)
 
 def laplace(params: Tensor, scale: float = LAPLACE_SCALE) -> Laplace:
     """Laplace likelihood with location ``params`` and a fixed ``scale`` (in units of the data)."""
-    return Laplace(
-        params,
-        torch.as_tensor(scale, dtype=params.dtype, device=params.device),
-        validate_args=False,
-    )
+    return Laplace(params, params.new_full((), scale), validate_args=False)
 
 
 def normal(params: Tensor, scale: float = 1.0) -> Normal:
     """Normal likelihood with location ``params`` and a fixed ``scale`` (in units of the data)."""
-    return Normal(
-        params,
-        torch.as_tensor(scale, dtype=params.dtype, device=params.device),
-        validate_args=False,
-    )
-
-
-def bernoulli(params: Tensor) -> Bernoulli:
-    """Bernoulli likelihood with logits ``params``."""
-    return Bernoulli(logits=params, validate_args=False)
+    return Normal(params, params.new_full((), scale), validate_args=False)
 
 
 LIKELIHOODS: dict[str, Callable[..., Distribution]] = {
     "laplace": laplace,
     "normal": normal,
-    "bernoulli": bernoulli,
 }
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from math import log
+from functools import lru_cache
+from math import inf, log
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from mmvae_core import recipes, subsets
 from mmvae_core.aggregation import Aggregate, Gaussians, poe
 from mmvae_core.bounds import Evidence, elbo, gaussian_kl
 from mmvae_core.data.dataset import Batch
-from mmvae_core.distributions import LIKELIHOODS, SCALES, event_log_prob
+from mmvae_core.distributions import LAPLACE_SCALE, LIKELIHOODS, SCALES, event_log_prob
 from mmvae_core.recipes import Recipe
 from mmvae_core.tableau import Tableau, with_prior
 
@@ -51,6 +52,7 @@ class MultimodalVAE(nn.Module):
     """
 
     modality_weights: Tensor
+    network_dtype: torch.dtype | None = None  # autocast of the networks; None: as they are
 
     def __init__(
         self,
@@ -61,7 +63,7 @@ class MultimodalVAE(nn.Module):
         names: Sequence[str] | None = None,
         networks: str = "small",
         likelihood: str = "laplace",
-        likelihood_scale: float = 0.75,
+        likelihood_scale: float = LAPLACE_SCALE,
         scale: str = "exponential",
         modality_weights: Sequence[float] | None = None,
     ) -> None:
@@ -84,9 +86,11 @@ class MultimodalVAE(nn.Module):
             )
         if not likelihood_scale > 0:
             raise ValueError(f"likelihood_scale must be positive; got {likelihood_scale}")
-        lam = [1.0] * len(shapes) if modality_weights is None else list(modality_weights)
-        if len(lam) != len(shapes):
-            raise ValueError(f"modality_weights must be {len(shapes)} numbers; got {lam}")
+        lam = [1.0] * len(shapes) if modality_weights is None else [*map(float, modality_weights)]
+        if len(lam) != len(shapes) or not all(0 <= weight < inf for weight in lam):
+            raise ValueError(
+                f"modality_weights must be {len(shapes)} finite numbers, none negative; got {lam}"
+            )
         self.recipe = recipe
         self.names = names
         self.latent_dim = latent_dim
@@ -137,7 +141,8 @@ class MultimodalVAE(nn.Module):
     def encode(self, batch: Batch) -> tuple[Float[Tensor, "M B D"], Float[Tensor, "M B D"]]:
         """The experts q(z|x_m): locations and standard deviations. Each encoder runs once."""
         to_scale = SCALES[self.spec["scale"]]
-        experts = [encoder(x) for encoder, x in zip(self.encoders, batch.x, strict=True)]
+        with self._autocast():
+            experts = [encoder(x) for encoder, x in zip(self.encoders, batch.x, strict=True)]
         # Full precision from here on, also where autocast made the networks' output half.
         loc = torch.stack([loc for loc, _ in experts]).to(self.dtype)
         return loc, to_scale(torch.stack([raw for _, raw in experts]).to(self.dtype))
@@ -181,8 +186,7 @@ class MultimodalVAE(nn.Module):
         flat = z.reshape(-1, self.latent_dim)
         result = {}
         for m in wanted:
-            chunks = [self.decoders[m](part) for part in flat.split(DECODE_CHUNK)]
-            params = torch.cat(chunks).to(self.dtype)
+            params = torch.cat([self._decoded(m, part) for part in flat.split(DECODE_CHUNK)])
             result[self.names[m]] = self._likelihood(params.view(*z.shape[:-1], *params.shape[1:]))
         return result
 
@@ -206,7 +210,8 @@ class MultimodalVAE(nn.Module):
     @torch.no_grad()
     def sample(self, count: int, *, generator: Generator | None = None) -> dict[str, Tensor]:
         """``count`` joint samples from the prior: the mean of p(x_m|z), z ~ N(0, I)."""
-        z = torch.randn(count, self.latent_dim, generator=generator, device=self.device)
+        shape = (count, self.latent_dim)
+        z = torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
         return {name: p.mean for name, p in self.decode(z).items()}
 
     # --- training --------------------------------------------------------------------------
@@ -220,14 +225,15 @@ class MultimodalVAE(nn.Module):
         generator: Generator | None = None,
     ) -> Evidence:
         """What the batch says about every term of the tableau (the recipe's own by default)."""
-        tableau = self.recipe.tableau if tableau is None else tableau
+        plan = self.recipe.tableau if tableau is None else tableau  # read on the host
+        tableau = plan.to(self.device)
         expert_loc, expert_scale = self.encode(batch)
-        loc, scale = self.aggregate_experts(expert_loc, expert_scale, tableau.cond)  # (K, B, D)
+        loc, scale = self.aggregate_experts(expert_loc, expert_scale, plan.cond)  # (K, B, D)
         # A reference has one expert in every recipe so far, and any rule gives that one back.
-        ref = self._aggregate(poe, expert_loc, expert_scale, tableau.ref)  # (R, B, D)
+        ref = self._aggregate(poe, expert_loc, expert_scale, plan.ref)  # (R, B, D)
         kl = gaussian_kl(loc, scale, *ref)  # (K, R, B)
         z = self._draw(loc, scale, samples, generator)  # (L, K, B, D)
-        wanted = tableau.recon != 0
+        wanted = plan.recon != 0
         columns = []
         for m in range(len(self.names)):
             rows = wanted[:, m].nonzero().flatten().tolist()
@@ -238,7 +244,7 @@ class MultimodalVAE(nn.Module):
                 values = self.log_likelihood(m, latents, batch.x[m])  # (L, rows, B)
                 column = values if everything else column.index_copy(1, _index(rows, z), values)
             columns.append(torch.where(batch.present[:, m], column, 0.0))
-        available = subsets.available(tableau.subsets.to(kl.device), batch.present)
+        available = subsets.available(tableau.subsets, batch.present)
         return Evidence(torch.stack(columns, dim=2), kl, available)
 
     def loss(
@@ -253,7 +259,9 @@ class MultimodalVAE(nn.Module):
         """The mean negative objective of the batch, in nats, and its terms (detached) for a log.
 
         With learned weights the entropy of pi, times the recipe's ``entropy_scale``, is part of
-        it: gamma (H(pi) - log K), which is 0 at equal weights and keeps a bound a bound.
+        it: gamma (H(pi) - log K), which is 0 at equal weights and keeps a bound a bound. The other
+        terms, ``kl`` and ``log_likelihood_*``, are averages over posteriors and samples with the
+        tableau's own weights.
         """
         tableau = self.recipe.tableau if tableau is None else tableau
         evidence = self.evidence(batch, tableau, samples=samples, generator=generator)
@@ -265,29 +273,39 @@ class MultimodalVAE(nn.Module):
         if mixture is not None and self.recipe.entropy_scale is not None:
             entropy = -(mixture * mixture.log()).sum()
             objective = bound + self.recipe.entropy_scale * (entropy - log(len(mixture)))
-        kl_weight = tableau.kl.to(evidence.kl)
-        terms = {
-            "loss": -objective,
-            "bound": bound,
-            "kl": torch.einsum("kr,krb->b", kl_weight / kl_weight.sum(), evidence.kl).mean(),
-        }
-        recon = evidence.recon.mean(dim=(0, 3))  # (K, M)
-        asked = (tableau.recon != 0).to(recon)
+        # Averages over the posteriors that have the term, in samples where it can be evaluated.
+        placed = tableau.to(self.device)
+        kl_weight = placed.kl[:, :, None] * evidence.available[:, None, :]  # (K, R, B)
+        kl = torch.where(evidence.available[:, None], evidence.kl, 0.0)
+        terms = {"loss": -objective, "bound": bound, "kl": (kl_weight * kl).sum() / kl_weight.sum()}
         for m, name in enumerate(self.names):
-            column = asked[:, m].sum().clamp_min(1)
-            terms[f"log_likelihood_{name}"] = (recon[:, m] * asked[:, m]).sum() / column
+            asked = (placed.recon[:, m] != 0)[:, None] & evidence.available & batch.present[:, m]
+            values = torch.where(asked, evidence.recon[:, :, m].mean(dim=0), 0.0)  # (K, B)
+            terms[f"log_likelihood_{name}"] = values.sum() / asked.sum().clamp_min(1)
         return -objective, {name: value.detach() for name, value in terms.items()}
 
     # --- small parts -----------------------------------------------------------------------
 
     def _aggregate(self, rule: Aggregate, loc: Tensor, scale: Tensor, cond: Tensor) -> Gaussians:
         """Apply a rule to the experts, with the prior as one more expert where a row has it."""
-        if cond[:, -1].any():
+        prior = bool(cond[:, -1].any())
+        cond = _placed(cond, loc.device)
+        if prior:
             zero = torch.zeros_like(loc[:1])
             loc, scale = torch.cat([loc, zero]), torch.cat([scale, zero + 1])
         else:
             cond = cond[:, :-1]
-        return rule(loc, scale, cond.to(loc.device, non_blocking=True))
+        return rule(loc, scale, cond)
+
+    def _autocast(self) -> torch.autocast:
+        dtype = self.network_dtype
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
+    def _decoded(self, modality: int, z: Float[Tensor, "N D"]) -> Tensor:
+        """The likelihood's parameters, in the model's own precision."""
+        with self._autocast():
+            params = self.decoders[modality](z)
+        return params.to(self.dtype)
 
     def _draw(
         self, loc: Tensor, scale: Tensor, samples: int, generator: Generator | None
@@ -298,10 +316,7 @@ class MultimodalVAE(nn.Module):
         return loc + scale * noise
 
     def _likelihood(self, params: Tensor) -> Distribution:
-        family = LIKELIHOODS[self.spec["likelihood"]]
-        if self.spec["likelihood"] == "bernoulli":
-            return family(params)
-        return family(params, self.spec["likelihood_scale"])
+        return LIKELIHOODS[self.spec["likelihood"]](params, self.spec["likelihood_scale"])
 
     def log_likelihood(
         self, modality: int, z: Float[Tensor, "L K B D"], x: Float[Tensor, "B *shape"]
@@ -311,10 +326,15 @@ class MultimodalVAE(nn.Module):
         per_chunk = max(1, DECODE_CHUNK // max(1, len(x)))
         values = []
         for part in rows.split(per_chunk):
-            params = self.decoders[modality](part.flatten(0, 1)).to(self.dtype)
-            params = params.view(len(part), *x.shape)
+            params = self._decoded(modality, part.flatten(0, 1)).view(len(part), *x.shape)
             values.append(event_log_prob(self._likelihood(params), x, x.ndim - 1))
         return torch.cat(values).view(z.shape[:3])
+
+
+@lru_cache(maxsize=64)
+def _placed(cond: Tensor, device: torch.device) -> Tensor:
+    """A mask on ``device``, copied there once (tensors are told apart by identity)."""
+    return cond.to(device)
 
 
 def _index(rows: list[int], like: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Generator, Tensor
 from mmvae_core import subsets
 from mmvae_core.aggregation import (
     Aggregate,
+    CodeOfMatrix,
     LearnedCode,
     code,
     code_shared_prior,
@@ -47,7 +48,7 @@ __all__ = [
 ]
 
 ENTROPY_SCALE = 1000.0  # gamma of arXiv 2505.01134, appendix D.3: "works well for all datasets"
-MVTCAE_ALPHA = 5 / 6  # leaves the prior a sixth of the KL; ours, to be searched for new data
+MVTCAE_ALPHA = 5 / 6  # the ratio in the authors' PolyMNIST script
 DEFAULT_RHO = 0.4  # the best on MNIST-SVHN-Text and PolyMNIST, tables 6 and 7 of 2505.01134
 
 
@@ -190,7 +191,7 @@ def mvtcae(num_modalities: int, *, alpha: float = MVTCAE_ALPHA) -> Recipe:
 def code_vae(
     num_modalities: int,
     *,
-    rho: float | str = DEFAULT_RHO,
+    rho: float | str | None = None,
     corr: Sequence[Sequence[float]] | None = None,
     weights: str = "learned",
     entropy_scale: float = ENTROPY_SCALE,
@@ -198,9 +199,10 @@ def code_vae(
     """CoDE-VAE: the consensus of dependent experts for every subset, with learned weights.
 
     Args:
-        rho: the experts' common correlation, in ``(-1/(M-1), 1)``; or ``"learned"`` (one
-            parameter, kept inside that interval), or ``"shared_prior"`` (rho_ij = sigma_i sigma_j,
-            needs experts with ``scale < 1``). 0 gives products of experts.
+        rho: the experts' common correlation, in ``(-1/(M-1), 1)``, 0.4 by default; or
+            ``"learned"`` (one parameter, kept inside that interval), or ``"shared_prior"``
+            (rho_ij = sigma_i sigma_j, needs experts with ``scale < 1``). 0 gives products of
+            experts.
         corr: a whole correlation matrix ``[M, M]`` instead of ``rho``.
         weights: ``"learned"``: pi, a softmax trained with the bound; or ``"equal"``.
         entropy_scale: gamma, the weight of the entropy of pi, in nats.
@@ -211,13 +213,23 @@ def code_vae(
         raise ValueError(f"entropy_scale must be positive; got {entropy_scale}")
     aggregate: Aggregate
     if corr is not None:
-        aggregate = partial(code, corr=torch.as_tensor(corr, dtype=torch.float32))
+        if rho is not None:
+            raise ValueError(f"give rho or corr, not both; got rho={rho!r} and a matrix")
+        matrix = torch.as_tensor(corr, dtype=torch.get_default_dtype())
+        corr = matrix.tolist()  # plain data, for checkpoints
+        if matrix.shape != (num_modalities, num_modalities):
+            raise ValueError(
+                f"corr must be a {num_modalities}x{num_modalities} correlation matrix, one row a "
+                f"modality; its shape is {list(matrix.shape)}"
+            )
+        aggregate = CodeOfMatrix(matrix)
     elif isinstance(rho, str):
         if rho not in ("learned", "shared_prior"):
             raise ValueError(f"rho must be a number, 'learned' or 'shared_prior'; got {rho!r}")
         aggregate = LearnedCode(num_modalities) if rho == "learned" else code_shared_prior
     else:
-        aggregate = partial(code, rho=float(rho))
+        rho = DEFAULT_RHO if rho is None else float(rho)
+        aggregate = partial(code, rho=rho)
     # A wrong rho or corr shows here, not at the first batch.
     experts = torch.zeros(num_modalities, 1), torch.full((num_modalities, 1), 0.5)
     aggregate(*experts, subsets.full(num_modalities))

@@ -15,6 +15,7 @@ it (:mod:`mmvae_core.bounds`) is written once.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +55,9 @@ class Tableau:
     recon: Float[Tensor, "K M"]
     ref: Bool[Tensor, "R E"]
     kl: Float[Tensor, "K R"]
+    _placed: dict[torch.device, Tableau] = dataclasses.field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         # Weights such as 1/7 are kept in double precision, whatever precision the model has.
@@ -89,6 +93,18 @@ class Tableau:
         idle = ((self.recon == 0).all(dim=1) & (self.kl == 0).all(dim=1)).nonzero().flatten()
         if len(idle):
             raise ValueError(f"posteriors {idle.tolist()} have no term: all their weights are 0")
+
+    def to(self, device: torch.device) -> Tableau:
+        """The same tableau on ``device``, copied there once: a copy at every step would wait."""
+        if device == self.cond.device:
+            return self
+        if device not in self._placed:
+            placed = object.__new__(Tableau)
+            for name in ("cond", "recon", "ref", "kl"):
+                object.__setattr__(placed, name, getattr(self, name).to(device))
+            object.__setattr__(placed, "_placed", {})
+            self._placed[device] = placed
+        return self._placed[device]
 
     @property
     def num_posteriors(self) -> int:

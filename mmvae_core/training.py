@@ -1,7 +1,8 @@
 """Training: one loop, readable from top to bottom, that loses nothing when it is killed.
 
-Everything random comes from two seeded sources, the order of the samples (a function of seed and
-epoch) and the noise (one generator whose state is checkpointed), so that a run that was killed
+Everything random comes from seeded sources, the order of the samples (a function of seed and
+epoch), the noise and the subsets of recipes that draw them (generators whose states are
+checkpointed), so that a run that was killed
 and resumed equals, bit for bit on a CPU, the run that was not.
 """
 
@@ -12,7 +13,6 @@ import math
 import os
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,15 @@ from mmvae_core.aggregation import InvalidScaleError
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.model import MultimodalVAE
 
-__all__ = ["History", "TrainConfig", "fit", "load_checkpoint", "load_model", "save_checkpoint"]
+__all__ = [
+    "History",
+    "Progress",
+    "TrainConfig",
+    "fit",
+    "load_checkpoint",
+    "load_model",
+    "save_checkpoint",
+]
 
 FORMAT = 1  # of checkpoints; raised when their content changes
 
@@ -58,8 +66,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "samples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be a whole number, at least 1; got {value}")
         for name in ("learning_rate", "beta"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a positive number; got {getattr(self, name)}")
@@ -138,7 +147,9 @@ def fit(
         FloatingPointError: the run diverged (a loss, scale or parameter is not finite); the last
             good checkpoint stays.
     """
-    _check_data(model, data, config)
+    _check_data(model, data, config.batch_size)
+    if valid is not None:
+        _check_data(model, valid, 1)
     device = model.device
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
     noise = torch.Generator(device=device).manual_seed(config.seed)
@@ -166,19 +177,18 @@ def fit(
                 "optimizer": optimizer.state_dict(), "noise": noise.get_state(),
                 "rows": rows.get_state(), "history": asdict(history),
                 "config": json.dumps(asdict(config)), "num_samples": len(data),
+                "device": device.type,
             }  # fmt: skip
             save_checkpoint(last, model, **state)
 
     steps_per_epoch = len(data) // config.batch_size
     total_steps = config.epochs * steps_per_epoch
+    resumed_at = epoch * steps_per_epoch + step
     started = time.monotonic() - history.seconds
     last_saved = last_called = time.monotonic()
-    autocast = (
-        torch.autocast(device.type, dtype=torch.bfloat16)
-        if config.mixed_precision else nullcontext()
-    )  # fmt: skip
+    model.network_dtype = torch.bfloat16 if config.mixed_precision else None
     bar = tqdm(
-        total=total_steps, initial=epoch * steps_per_epoch + step, unit="step",
+        total=total_steps, initial=resumed_at, unit="step",
         disable=not show_progress, desc=f"epoch {epoch + 1}/{config.epochs}",
     )  # fmt: skip
     with bar:
@@ -190,14 +200,13 @@ def fit(
                 beta = _beta(config, epoch * steps_per_epoch + step, steps_per_epoch)
                 tableau = model.recipe.draw(rows) if model.recipe.draw else None
                 try:
-                    with autocast:
-                        loss, terms = model.loss(
-                            batch,
-                            beta=beta,
-                            samples=config.samples,
-                            generator=noise,
-                            tableau=tableau,
-                        )
+                    loss, terms = model.loss(
+                        batch,
+                        beta=beta,
+                        samples=config.samples,
+                        generator=noise,
+                        tableau=tableau,
+                    )
                 except InvalidScaleError as error:
                     raise _diverged(epoch, step, str(error)) from error
                 optimizer.zero_grad(set_to_none=True)
@@ -225,7 +234,10 @@ def fit(
                     last_saved = time.monotonic()
             row = {name: float(value) / step for name, value in sums.items()}
             if valid is not None:
-                row["valid_loss"] = held_out_loss(model, valid, config)
+                try:
+                    row["valid_loss"] = held_out_loss(model, valid, config)
+                except InvalidScaleError as error:
+                    raise _diverged(epoch, step, str(error)) from error
             history.epochs.append(row)
             history.seconds = time.monotonic() - started
             epoch, step, sums = epoch + 1, 0, {}
@@ -240,12 +252,19 @@ def fit(
             bar.set_description(f"epoch {min(epoch + 1, config.epochs)}/{config.epochs}")
             if callback is not None:
                 callback(Progress(model, history, epoch, 0, steps_per_epoch, total_steps))
+        model.eval()
+        if callback is not None and resumed_at == total_steps:  # nothing was left to do: show it
+            callback(Progress(model, history, epoch, 0, steps_per_epoch, total_steps))
     return history
 
 
 @torch.no_grad()
 def held_out_loss(model: MultimodalVAE, data: MultimodalDataset, config: TrainConfig) -> float:
-    """The loss on ``data`` in nats a sample, with noise that is the same at every call."""
+    """The loss on ``data`` in nats a sample, with noise that is the same at every call.
+
+    A recipe that draws subsets while it trains (mvae) is held to its fixed rows here, so that the
+    numbers of two epochs compare; they do not compare with its training loss.
+    """
     model.eval()
     generator = torch.Generator(device=model.device).manual_seed(config.seed)
     total = 0.0
@@ -325,14 +344,14 @@ def _beta(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
     return config.beta * min(1.0, (step + 1) / (config.warmup_epochs * steps_per_epoch))
 
 
-def _check_data(model: MultimodalVAE, data: MultimodalDataset, config: TrainConfig) -> None:
+def _check_data(model: MultimodalVAE, data: MultimodalDataset, batch_size: int) -> None:
     shapes = [list(x.shape[1:]) for x in data.x]
     if shapes != model.spec["shapes"]:
         raise ValueError(f"the model takes samples of shapes {model.spec['shapes']}; got {shapes}")
-    if len(data) < config.batch_size:
-        raise ValueError(
-            f"batch_size is {config.batch_size} but there are {len(data)} samples; lower it"
-        )
+    if list(data.names) != model.names:
+        raise ValueError(f"the model's modalities are {model.names}; got {list(data.names)}")
+    if len(data) < batch_size:
+        raise ValueError(f"batch_size is {batch_size} but there are {len(data)} samples; lower it")
     if data.x[0].device != model.device:
         raise ValueError(
             f"model and data must be on one device; got {model.device} and {data.x[0].device}. "
@@ -368,6 +387,11 @@ def _check_same_run(
             f"{path} was trained with another {', '.join(names)} "
             f"(there {[getattr(before, n) for n in names]}, "
             f"here {[getattr(config, n) for n in names]}); {advice}"
+        )
+    if saved["device"] != model.device.type:
+        raise ValueError(
+            f"{path} was trained on {saved['device']}, the model is on {model.device.type}; noise "
+            f"differs between them, so the run cannot go on there: {advice}"
         )
     if saved["num_samples"] != num_samples:
         raise ValueError(

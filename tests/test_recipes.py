@@ -101,24 +101,21 @@ def test_encoders_run_once_and_decoders_only_where_asked() -> None:
     }
 
 
-def test_absent_modalities_change_nothing_but_their_subsets() -> None:
-    """With m2 absent everywhere, the loss is that of the recipe on the two others."""
+def test_absent_modalities_leave_the_recipe_of_those_that_are_there(monkeypatch) -> None:
+    """With m2 absent, loss and terms are those of a two-view model with the same networks."""
+    monkeypatch.setattr(MultimodalVAE, "_draw", lambda self, loc, scale, n, generator: loc[None])
     data = pictures()
+    three = make("mopoe", {})
+    two = MultimodalVAE(recipes.mopoe(2), [(3, 8, 8)] * 2, 4, networks="dense", scale="bounded")
+    two.encoders, two.decoders = three.encoders[:2], three.decoders[:2]
     batch = data.batch(torch.arange(6))
-    model = make("mopoe", {})
-    present = batch.present.clone()
-    present[:, 2] = False
-    noise = torch.full_like(batch.x[2], torch.nan)
-    generator = torch.Generator().manual_seed(2)
-    hidden = Batch(x=(*batch.x[:2], torch.where(present[:, 2, None, None, None], noise, 0.0)),
-                   present=present)  # fmt: skip
-    evidence = model.evidence(hidden, generator=generator)
-    assert evidence.available.all(1).tolist() == [True, True, False, True, False, False, False]
-    loss, _ = model.loss(hidden, generator=torch.Generator().manual_seed(2))
-    rows = [0, 1, 3]
-    terms = evidence.recon[0][rows].sum(1) - evidence.kl[rows, 0]
-    torch.testing.assert_close(loss, -terms.mean())
-    assert (evidence.recon[0][:, 2] == 0).all()
+    garbage = Batch(x=(*batch.x[:2], torch.rand(6, 3, 8, 8) * 100), present=batch.present.clone())
+    garbage.present[:, 2] = False
+    loss, terms = three.loss(garbage, beta=2.0)
+    expected, expected_terms = two.loss(data.modalities([0, 1]).batch(torch.arange(6)), beta=2.0)
+    torch.testing.assert_close(loss, expected)
+    assert terms.pop("log_likelihood_m2") == 0.0  # it was nowhere to be seen
+    torch.testing.assert_close(terms, expected_terms)
 
 
 def test_mvae_draws_subsets_between_the_singletons_and_the_full_set() -> None:
@@ -131,24 +128,22 @@ def test_mvae_draws_subsets_between_the_singletons_and_the_full_set() -> None:
     assert len({tuple(row) for row in rows[5:].int().tolist()}) == 10  # all that there are
 
 
-def test_learned_weights_follow_softmax_of_the_bounds() -> None:
-    """With fixed networks, training pi alone arrives at softmax(L / gamma)."""
-    from mmvae_core.bounds import optimal_weights
-
-    model = make("code_vae", {"entropy_scale": 5.0})
+def test_learned_weights_arrive_at_softmax_of_the_bounds() -> None:
+    """Training pi alone, through the model's own loss, ends at softmax(L / gamma)."""
+    gamma = 5.0
+    model = make("code_vae", {"entropy_scale": gamma})
     batch = pictures().batch(torch.arange(24))
-    evidence = model.evidence(batch, samples=4)
-    bounds = (evidence.recon.mean(0).sum(1) - evidence.kl[:, 0]).mean(1).detach()
-    optimiser = torch.optim.Adam([model.mixture_logits], lr=0.05)
-    for _ in range(600):
-        pi = model.mixture
-        loss = -((pi * bounds).sum() - 5.0 * (pi * pi.log()).sum())
+    evidence = model.evidence(batch, generator=torch.Generator().manual_seed(4))
+    bounds = (evidence.recon[0].sum(1) - evidence.kl[:, 0]).mean(1).detach()
+    optimiser = torch.optim.Adam([model.mixture_logits], lr=0.1)
+    for _ in range(200):
+        loss, _ = model.loss(batch, generator=torch.Generator().manual_seed(4))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    torch.testing.assert_close(
-        model.mixture.detach(), optimal_weights(bounds, 5.0), atol=1e-3, rtol=0
-    )
+    expected = torch.softmax(bounds / gamma, dim=0)
+    assert (expected.max() - expected.min()) > 0.01  # not just equal weights
+    torch.testing.assert_close(model.mixture.detach(), expected, atol=1e-3, rtol=0)
 
 
 def test_cite_prints_each_paper_once() -> None:
@@ -168,6 +163,16 @@ def test_cite_prints_each_paper_once() -> None:
         (lambda: recipes.code_vae(3, weights="free"), "'learned' or 'equal'"),
         (lambda: recipes.code_vae(3, entropy_scale=0), "entropy_scale must be positive"),
         (lambda: recipes.code_vae(3, corr=[[1, 0], [0, 1]]), "3x3 correlation matrix"),
+        (
+            lambda: recipes.code_vae(2, rho=0.1, corr=[[1.0, 0.0], [0.0, 1.0]]),
+            "rho or corr, not both",
+        ),
+        (
+            lambda: MultimodalVAE(
+                recipes.mopoe(2), [(3, 8, 8)] * 2, 4, modality_weights=[1, float("nan")]
+            ),
+            "2 finite numbers, none negative",
+        ),
         (lambda: recipes.mvtcae(3, alpha=1.5), r"alpha must lie in \[0, 1\]"),
         (lambda: recipes.mvae(3, random_subsets=-1), "random_subsets must be"),
         (lambda: recipes.mopoe(3, aggregation="moe"), "aggregation must be one of"),

@@ -26,7 +26,7 @@ __all__ = [
     "data_samples",
     "joint_samples",
     "live_picture",
-    "mixture_by_size",
+    "mixture_weights",
     "subset_scores",
 ]
 
@@ -176,7 +176,7 @@ def coherence_table(coherence: Mapping[str, Mapping[str, Estimate]], names: Sequ
     return Still(figure)
 
 
-def mixture_by_size(mixture: Mapping[str, float]) -> Still:
+def mixture_weights(mixture: Mapping[str, float]) -> Still:
     """The learned weights of the subsets against equal ones."""
     names, values = list(mixture), list(mixture.values())
     with theme():

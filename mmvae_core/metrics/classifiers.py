@@ -83,6 +83,8 @@ def train_classifiers(
 @torch.no_grad()
 def accuracies(classifiers: Sequence[nn.Module], data: MultimodalDataset) -> list[float]:
     """Share of real observations that each classifier gets right: the ceiling of coherence."""
+    if data.label is None:
+        raise ValueError("accuracy needs labels; this data set has none")
     hits = [0] * len(classifiers)
     for batch in data.batches(1024):
         for m, classifier in enumerate(classifiers):

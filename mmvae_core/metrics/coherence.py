@@ -36,7 +36,9 @@ def conditional_coherence(
 
     Source: arXiv 2505.01134, appendix D.2; :func:`average` gives the papers' single number.
     """
-    _check(model, data, classifiers)
+    if data.label is None:
+        raise ValueError("coherence needs labels; this data set has none")
+    _check(model, classifiers)
     model.eval()
     generator = Generator(device=model.device).manual_seed(seed)
     names = model.names
@@ -46,7 +48,7 @@ def conditional_coherence(
         hits = dict.fromkeys(targets, 0)
         for batch in data.batches(BATCH):
             loc, scale = model.posterior(batch, subset[None])
-            noise = torch.randn(loc.shape, generator=generator, device=loc.device)
+            noise = torch.randn(loc.shape, generator=generator, device=loc.device, dtype=loc.dtype)
             decoded = model.decode((loc + scale * noise)[0], targets)
             for m in targets:
                 predicted = classifiers[m](decoded[names[m]].mean).argmax(1)
@@ -61,7 +63,13 @@ def conditional_coherence(
 def unconditional_coherence(
     model: MultimodalVAE, classifiers: Sequence[nn.Module], *, count: int = 2000, seed: int = 0
 ) -> Estimate:
-    """Share of draws from the prior whose modalities are all given the same label."""
+    """Share of ``count`` draws from the prior whose modalities are all given the same label.
+
+    Raises ``ValueError`` where there is not one classifier a modality, or nothing to draw.
+    """
+    _check(model, classifiers)
+    if count < 1:
+        raise ValueError(f"count must be at least 1; got {count}")
     model.eval()
     generator = Generator(device=model.device).manual_seed(seed)
     hits = 0
@@ -84,9 +92,7 @@ def _sizes(count: int) -> list[int]:
     return [BATCH] * (count // BATCH) + ([count % BATCH] if count % BATCH else [])
 
 
-def _check(model: MultimodalVAE, data: MultimodalDataset, classifiers: Sequence[nn.Module]) -> None:
-    if data.label is None:
-        raise ValueError("coherence needs labels; this data set has none")
+def _check(model: MultimodalVAE, classifiers: Sequence[nn.Module]) -> None:
     if len(classifiers) != len(model.names):
         raise ValueError(
             f"coherence needs one classifier for each of {model.names}; got {len(classifiers)}"

@@ -28,11 +28,12 @@ def log_weights(
 ) -> Float[Tensor, "L B"]:
     """log p(X, z) − log q(z|x_S) for ``draws`` draws z ~ q(z|x_S), in nats."""
     loc, scale = model.posterior(batch, subset[None])  # (1, B, D)
-    noise = torch.randn(draws, *loc.shape[1:], generator=generator, device=loc.device)
+    shape = (draws, *loc.shape[1:])
+    noise = torch.randn(shape, generator=generator, device=loc.device, dtype=loc.dtype)
     z = loc + scale * noise  # (L, B, D)
     proposal = Normal(loc[0], scale[0], validate_args=False).log_prob(z).sum(-1)
     prior = Normal(0.0, 1.0, validate_args=False).log_prob(z).sum(-1)
-    evidence = torch.zeros(draws, len(batch), device=z.device)
+    evidence = torch.zeros_like(prior)
     for m, x in enumerate(batch.x):
         evidence += model.log_likelihood(m, z[:, None], x)[:, 0]  # (L, B)
     return evidence + prior - proposal
@@ -67,11 +68,11 @@ def joint_log_likelihood(
     if draws < 1:
         raise ValueError(f"draws must be at least 1; got {draws}")
     model.eval()
-    generator = Generator(device=model.device).manual_seed(seed)
     rows = subsets.powerset(len(model.names)) if proposals is None else proposals
     result = {}
     for subset in rows:
         values, sizes = [], []
+        generator = Generator(device=model.device).manual_seed(seed)
         for batch in data.batches(batch_size):
             log_w = log_weights(model, batch, subset, draws=draws, generator=generator)
             values.append(torch.logsumexp(log_w, dim=0) - log(draws))

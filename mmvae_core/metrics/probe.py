@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import torch
 from jaxtyping import Bool
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
@@ -63,9 +60,7 @@ def linear_accuracy(
     truth = test.label.cpu().numpy()
     result = {}
     for k, row in enumerate(rows):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            probe = LogisticRegression(solver="lbfgs", max_iter=MAX_ITER).fit(fit_on[k], labels)
+        probe = LogisticRegression(solver="lbfgs", max_iter=MAX_ITER).fit(fit_on[k], labels)
         hits = int((probe.predict(score_on[k]) == truth).sum())
         result[subsets.name(row, model.names)] = proportion(hits, len(truth))
     return result

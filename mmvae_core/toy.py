@@ -74,9 +74,9 @@ class TwoExpertsState:
     standard error of Σ; ``ellipse_code`` and ``ellipse_poe``, grown until they touch;
     ``distance``, the radius of ``ellipse_code`` in standard errors.
 
-    Against the correlation: ``rho_grid``, ``weights_by_rho`` ``(2, G)``, ``variance_by_rho``,
-    ``floor_by_rho``; ``flips_at`` is the ρ where the weight of expert ``less_certain`` (0 or 1)
-    changes its sign, 1 for equal experts, whose weights never do.
+    Against the correlation: ``rho_grid``, ``weights_by_rho`` ``(2, G)``, ``variance_by_rho``;
+    ``flips_at`` is the ρ where the weight of expert ``less_certain`` (0 or 1) changes its sign, 1
+    for equal experts, whose weights never do.
     """
 
     mu: tuple[float, float]
@@ -101,7 +101,6 @@ class TwoExpertsState:
     rho_grid: Array
     weights_by_rho: Array
     variance_by_rho: Array
-    floor_by_rho: Array
     flips_at: float
     less_certain: int
 
@@ -193,9 +192,6 @@ def two_experts_state(
         rho_grid=rho_grid,
         weights_by_rho=weights_by_rho,
         variance_by_rho=variance_by_rho,
-        # M equal experts keep a variance of σ²(1 + (M−1)ρ)/M, which tends to ρσ²; for ρ < 0 there
-        # cannot be many of them.
-        floor_by_rho=np.where(rho_grid < 0, np.nan, rho_grid * min(variance)),
         flips_at=sign_change(scale[0].item(), scale[1].item()),
         less_certain=int(scale[1] > scale[0]),
     )

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
-from mmvae_core.aggregation import code
 from mmvae_core.toy import DRAWN, RHO_MAX, TwoExpertsState, sign_change, two_experts_state
 
 explore = pytest.importorskip("mmvae_core.explore.two_experts", reason="needs the notebook extra")
@@ -157,16 +158,23 @@ def test_the_weight_changes_sign_where_it_should(sigma: tuple[float, float]) -> 
     assert state.variance["code"] == pytest.approx(min(variance), abs=1e-12)
 
 
-def test_the_floor_is_what_many_equal_experts_keep() -> None:
-    import torch
+@pytest.mark.parametrize("sigma", [(3**0.5, 1.0), (0.5, 2.0), (1.0, 1.25), (1.5, 1.5)])
+def test_the_ellipse_touches_beyond_only_where_it_is_tilted_enough(
+    sigma: tuple[float, float],
+) -> None:
+    variance = (sigma[0] ** 2, sigma[1] ** 2)
+    for rho in np.linspace(-0.95, 0.95, 39):
+        state = two_experts_state((4, 8), variance, float(rho))
+        beyond = not 4 <= state.touch_code[0] <= 8
+        assert beyond == (rho > sign_change(*sigma))
+        # As often: given the surer one's error, the other errs on average more than that.
+        assert beyond == (rho * max(sigma) / min(sigma) > 1)
 
-    many = 20_000
-    state = two_experts_state((4, 8), (1.5, 1.5), 0.6)
-    everyone = torch.ones(1, many, dtype=torch.bool)
-    loc, scale = torch.zeros(many).double(), torch.full((many,), 1.5**0.5).double()
-    for rho, floor in zip(state.rho_grid[60::10], state.floor_by_rho[60::10], strict=True):
-        _, std = code(loc, scale, everyone, rho=float(rho))
-        assert std.item() ** 2 == pytest.approx(floor, rel=2e-3)
+
+def test_a_mixture_has_the_average_variance_and_the_spread_on_top() -> None:
+    same = two_experts_state((5, 5), (1, 3), 0.6)
+    assert same.variance["moe"] == pytest.approx(2)  # less than one expert's 3
+    assert two_experts_state().variance["moe"] == pytest.approx(2 + 4)
 
 
 @pytest.mark.parametrize(
@@ -324,6 +332,31 @@ def test_the_twin_draws_the_same_numbers(setting: dict, tmp_path) -> None:
     assert shown(state.rho_grid, state.weights_by_rho[0])
 
 
+@pytest.mark.parametrize(
+    "sigma", [(3**0.5, 1.0), (1.0, 1.0), (0.4, 1.5), (0.2, 5.0), (1.0, 0.7), (0.8, 1.0)]
+)
+def test_labels_stay_on_the_picture_and_off_the_curves(sigma: tuple[float, float]) -> None:
+    state = two_experts_state((4, 8), (sigma[0] ** 2, sigma[1] ** 2), 0.6)
+    figure = twin.draw(state)
+    FigureCanvasAgg(figure).draw()
+    whole = figure.bbox
+    for text in figure.findobj(lambda part: isinstance(part, Text) and part.get_text()):
+        box = text.get_window_extent()
+        assert whole.x0 <= box.x0 and box.x1 <= whole.x1, text.get_text()
+    panel = next(ax for ax in figure.axes if ax.get_title(loc="left") == twin.TITLES["weights"])
+    frame = panel.get_window_extent()
+    zero = np.stack([state.rho_grid, np.zeros_like(state.rho_grid)])
+    lines = [zero, *(np.stack([state.rho_grid, w]) for w in state.weights_by_rho)]
+    for text in panel.texts:
+        box = text.get_window_extent()
+        assert frame.x0 <= box.x0 and box.x1 <= frame.x1, text.get_text()
+        for line in lines:
+            x, y = panel.transData.transform(line.T).T
+            assert not ((x > box.x0) & (x < box.x1) & (y > box.y0) & (y < box.y1)).any(), (
+                text.get_text()
+            )
+
+
 def test_the_notebooks_pictures_are_kept_and_reproducible(tmp_path) -> None:
     first, second = twin.save_all(tmp_path / "a"), twin.save_all(tmp_path / "b")
     for one, two in zip(first, second, strict=True):
@@ -374,9 +407,12 @@ def test_a_reveal_that_fails_is_shown() -> None:
 @pytest.mark.parametrize(
     ("yours", "says"),
     [
-        (None, "no answer yet"), (0.5774, "is right"), (0.57735, "is right"), (-0.5774, "the sign"),
-        (1.7321, "reciprocal"), (0.58, "do not round"), (0.25, "PoE"), ("x", "a number is needed"),
-        (0.9, "too large"), (float("nan"), "finite"),
+        (None, "no answer yet"), (0.5774, "is right"), (0.57735, "is right"), (0.25, "PoE"),
+        (0.58, "do not round"), ("x", "a number is needed"), (0.9, "too large"),
+        (float("nan"), "finite"),
+        # The sign, the reciprocal, the square, the root, 1 minus it: to name them is to tell.
+        (-0.5774, "too small"), (1.7321, "too large"), (0.3333, "too small"), (0.7598, "too large"),
+        (0.4226, "too small"),
     ],
 )  # fmt: skip
 def test_check_number_says_what_is_wrong(yours, says: str, capsys) -> None:

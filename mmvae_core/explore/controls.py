@@ -336,9 +336,9 @@ def check_number(
 ) -> bool:
     """Judge a number that the reader has worked out, and say what is wrong with it.
 
-    ``None`` is "not answered yet". A wrong number is first looked up in ``mistakes`` (the values
-    that the usual slips lead to), then tried for a flipped sign, a square or root, a reciprocal
-    and too few digits. The right number is never printed.
+    ``None`` is "not answered yet". A wrong number is looked up in ``mistakes`` (the values that
+    the usual slips lead to); otherwise it is only called rounded, too large or too small. The
+    right number is never printed, nor what it could be computed from.
 
     Args:
         name: what was asked for.
@@ -368,22 +368,28 @@ def check_number(
     if abs(value - right) <= 0.5000001 * 10**-decimals:
         print(f"✓ {name}: {value:.{decimals}g} is right")
         return True
-    why = _diagnosis(value, right, mistakes, decimals)
+    why = next(
+        (says for slip, says in (mistakes or {}).items() if _near(value, slip, decimals)),
+        _diagnosis(value, right, decimals),
+    )
     print(f"✗ {name}: {value:.{decimals + 2}g} is not it: {why}")
     return False
 
 
-def _diagnosis(
-    value: float, right: float | int, mistakes: Mapping[float | int, str] | None, decimals: int
-) -> str:
-    def near(other: float) -> bool:
-        return abs(value - other) <= 0.5000001 * 10**-decimals
+def _near(value: float, other: float, decimals: int) -> bool:
+    return abs(value - other) <= 0.5000001 * 10**-decimals
 
-    for slip, says in (mistakes or {}).items():
-        if near(slip):
-            return says
+
+def _diagnosis(value: float, right: float | int, decimals: int) -> str:
     if not math.isfinite(value):
         return "it is not a finite number"
+    if abs(value - right) < 0.01 * abs(right):
+        return f"close, but {decimals} digits are asked for; do not round on the way"
+    return "too large" if value > right else "too small"
+
+
+def _related(value: float, right: float, decimals: int) -> str | None:
+    """What ``value`` is to ``right``. It gives ``right`` away: for values of functions only."""
     tries = [
         (-right, "the size is right, the sign is not"),
         (right**2, "this is the square: is a standard deviation asked for, not a variance?"),
@@ -392,12 +398,7 @@ def _diagnosis(
          "asked for, not a standard deviation?"),
         (1 - right, "this is 1 minus the answer: the other expert's weight?"),
     ]  # fmt: skip
-    for other, says in tries:
-        if near(other):
-            return says
-    if abs(value - right) < 0.01 * abs(right):
-        return f"close, but {decimals} digits are asked for; do not round on the way"
-    return "too large" if value > right else "too small"
+    return next((says for other, says in tries if _near(value, other, decimals)), None)
 
 
 def check_function(
@@ -411,7 +412,8 @@ def check_function(
 ) -> bool:
     """Judge a function that the reader has written, on every one of ``cases``.
 
-    Says on which input it fails first, what it gave and what kind of thing was expected.
+    Says on which input it fails first, what it gave and what is wrong with that: a sign, a square
+    or root, a reciprocal, or only too large or too small. (One value told is no formula told.)
 
     Args:
         name: what was asked for.
@@ -457,9 +459,10 @@ def check_function(
         for g, w in zip(given, wanted, strict=True):
             if not abs(g - w) <= atol:  # false for NaN too
                 right_sofar = sum(_agree(yours, right, c, atol) for c in cases)
+                why = _related(g, w, 8) or _diagnosis(g, w, 8)
                 print(
                     f"✗ {name}: right for {right_sofar} of {len(cases)} cases; for {shown} it "
-                    f"gives {g:.6g}: {_diagnosis(g, w, None, 8)}{after}"
+                    f"gives {g:.6g}: {why}{after}"
                 )
                 return False
     print(f"✓ {name}: right in all {len(cases)} cases")

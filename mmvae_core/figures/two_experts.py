@@ -53,7 +53,7 @@ PANELS = {
     "rows": (0.106, 0.535, 0.420, 0.615),
     "weights": (0.032, 0.262, 0.080, 0.305),
     "variance": (0.310, 0.535, 0.080, 0.305),
-    "plane": (0.5895, 0.995, 0.1966, 0.940),
+    "plane": (0.5895, 0.987, 0.21125, 0.940),
 }
 TITLES = {
     "density": "What each rule believes",
@@ -65,7 +65,7 @@ ROWS = ("expert_1", "expert_2", "moe", "wasserstein", "poe", "code")  # top to b
 ROW_SAMPLE = (0.077, 0.101)  # where, in the picture's width, a row shows the dash of its curve
 ROW_NOTE = "mean ± 1 standard deviation"
 PLANE_NOTE = (
-    "The truth is somewhere on the diagonal; the grey part lies between the experts.",
+    "The truth is somewhere on the diagonal; grey: between the experts.",
     "Shaded: one standard error of Σ. Scaled until it touches the diagonal: CoDE.",
     "PoE’s ellipse (dashed) cannot tilt. The plain average (MoE, W2) has a circle.",
 )
@@ -74,6 +74,7 @@ ELLIPSE_SPAN = 14  # a larger ellipse may run out of the plane; its touch point 
 NAME_ROOM = 0.26  # of the plane's width, for the names of the estimates
 RULE_NAMES = ("CoDE", "PoE", "MoE, W2")  # estimates on the diagonal; both averages have one mean
 WEIGHT_RANGE = (-1.25, 2.25)  # no weight leaves it while |ρ| ≤ 0.95
+NAME_GAP = 0.48  # between the curves of both weights, so that a name fits there
 RHO_RANGE = (-1.0, 1.0)
 SHADE = "#fdf1e7"  # where a weight is negative
 NOTE = "#5c6370"  # small print
@@ -213,14 +214,23 @@ def plane_labels(
 
 
 def weight_labels(state: TwoExpertsState) -> list[Label]:
-    """Names of both curves at their left end, of the sign change and of the negative half."""
-    ends = [weights[0] for weights in state.weights_by_rho]
-    upper = int(np.argmax(ends))
+    """Names of both curves, of the sign change and of the negative half.
+
+    The upper curve is named above its left end. The lower one is named where the curves, which
+    part as ρ grows, first leave room between them; if they hardly part, below its left end, which
+    is then far enough from the line of zero.
+    """
+    upper = 1 - state.less_certain
+    high, low = state.weights_by_rho[upper], state.weights_by_rho[1 - upper]
+    at = int(np.argmax(high - low >= NAME_GAP))  # 0 also where there is no room
+    between = high[at] - low[at] >= NAME_GAP and state.rho_grid[at] <= 0.45
+    lower_name = f"expert {2 - upper}", TEXT[f"expert_{2 - upper}"]
     labels = [
-        Label(-0.95, ends[upper] + 0.06, f"expert {upper + 1}", TEXT[f"expert_{upper + 1}"],
+        Label(-0.95, high[0] + 0.10, f"expert {upper + 1}", TEXT[f"expert_{upper + 1}"],
               "above right"),
-        Label(-0.95, ends[1 - upper] - 0.06, f"expert {2 - upper}", TEXT[f"expert_{2 - upper}"],
-              "below right"),
+        Label(state.rho_grid[at], low[at] + 0.08, *lower_name, "above right")
+        if between
+        else Label(-0.95, low[0] - 0.06, *lower_name, "below right"),
         Label(-0.95, -1.02, "negative: subtracted", "#a8521f", "right"),
     ]  # fmt: skip
     if state.flips_at == 1:
@@ -228,24 +238,22 @@ def weight_labels(state: TwoExpertsState) -> list[Label]:
     surer = "₁₂"[1 - state.less_certain]
     other = "₁₂"[state.less_certain]
     text = f"ρ = σ{surer}/σ{other} = {number(state.flips_at, 2)}"
-    if state.flips_at > 0.3:
-        return [*labels, Label(state.flips_at - 0.04, 2.0, text, INK, "left")]
-    return [*labels, Label(state.flips_at + 0.04, 2.0, text, INK, "right")]
+    # Left of the line: the panel is too narrow for it on the right.
+    return [*labels, Label(max(state.flips_at - 0.04, 0.08), 2.0, text, INK, "left")]
 
 
 def variance_labels(state: TwoExpertsState) -> list[Label]:
-    """Names of the horizontal lines, at the left, and of the floor."""
+    """Names of the horizontal lines, at the left."""
     top = tops(state)[1]
     best = min(state.sigma) ** 2
     poe = state.variance["poe"]
     surer = 2 - state.less_certain
     name = "either expert" if state.flips_at == 1 else f"expert {surer}"
+    off, side = (0.01, "above right") if best - poe > 0.14 * top else (-0.03, "below right")
     return [
-        Label(-0.97, best, f"{name} alone {number(best, 2)}", TEXT[f"expert_{surer}"],
+        Label(-0.97, best + 0.01 * top, f"{name} alone {number(best, 2)}", TEXT[f"expert_{surer}"],
               "above right"),
-        Label(-0.97, poe, f"PoE {number(poe, 2)}", TEXT["poe"],
-              "above right" if best - poe > 0.13 * top else "below right"),
-        Label(0.97, 0.02 * top, "floor ρσ²", NOTE, "above left"),
+        Label(-0.97, poe + off * top, f"PoE {number(poe, 2)}", TEXT["poe"], side),
     ]  # fmt: skip
 
 
@@ -502,7 +510,6 @@ def _variance(ax: Axes, state: TwoExpertsState) -> None:
     surer = RULES[f"expert_{2 - state.less_certain}"]
     ax.axhline(best, color=surer.color, ls=surer.linestyle, lw=1.4)
     ax.axhline(state.variance["poe"], color=RULES["poe"].color, ls="--", lw=1.8)
-    ax.plot(state.rho_grid, state.floor_by_rho, color="#5c6370", ls=":", lw=1.4)
     ax.axvline(state.flips_at, color=INK, ls=":", lw=1.3)
     ax.axvline(state.rho, color=RULES["code"].color, lw=1)
     ax.plot(state.rho_grid, state.variance_by_rho, color=RULES["code"].color)

@@ -116,10 +116,7 @@ class PolyMNISTEncoder(nn.Module):
 
     def __init__(self, shape: Shape, latent_dim: int) -> None:
         super().__init__()
-        if shape != (3, 28, 28):
-            raise ValueError(
-                f"the PolyMNIST networks take images of shape (3, 28, 28); got {shape}"
-            )
+        _check_polymnist(shape)
         self.body = nn.Sequential(
             nn.Conv2d(3, 32, 3, stride=2, padding=1), nn.ReLU(),
             nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.ReLU(),
@@ -142,10 +139,7 @@ class PolyMNISTDecoder(nn.Module):
 
     def __init__(self, shape: Shape, latent_dim: int) -> None:
         super().__init__()
-        if shape != (3, 28, 28):
-            raise ValueError(
-                f"the PolyMNIST networks make images of shape (3, 28, 28); got {shape}"
-            )
+        _check_polymnist(shape)
         self.body = nn.Sequential(
             nn.Linear(latent_dim, 2048), nn.ReLU(), nn.Unflatten(1, (128, 4, 4)),
             nn.ConvTranspose2d(128, 64, 3, stride=2, padding=1), nn.ReLU(),

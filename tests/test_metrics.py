@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -118,6 +119,19 @@ def test_log_likelihood_is_exact_where_the_truth_is_known() -> None:
     )  # fmt: skip
     torch.testing.assert_close(many, exact, atol=0.1, rtol=0)
     assert few.mean() < many.mean() - 0.05
+
+
+@pytest.mark.usefixtures("as_user")  # the world's numbers are no pictures
+def test_joint_log_likelihood_is_the_log_evidence_with_the_exact_posterior() -> None:
+    world = World()
+    _, batch = world.sample(6)
+    model = world.model(recipes.mopoe(3, aggregation="poe_prior_once"))
+    data = SimpleNamespace(present=batch.present, batches=lambda size: [batch])
+    got = metrics.joint_log_likelihood(model, data, draws=8)["m0+m1+m2"]
+    exact = world.log_evidence(batch.x, [0, 1, 2])
+    assert got["log_likelihood"].value == pytest.approx(exact.mean().item(), abs=1e-9)
+    assert got["log_likelihood"].stderr == pytest.approx(exact.std().item() / math.sqrt(6))
+    assert got["effective_sample_size"].value == pytest.approx(8.0)
 
 
 def test_joint_log_likelihood_orders_and_reports_effective_sample_size() -> None:

@@ -106,6 +106,28 @@ def test_a_run_in_two_parts_is_the_run_in_one(tmp_path: Path, options: dict) -> 
     assert_identical(whole, parts)
 
 
+def test_a_recipe_that_draws_its_subsets_resumes_its_draws(tmp_path: Path) -> None:
+    def run_three_views(folder: Path | None, epochs: int) -> MultimodalVAE:
+        torch.manual_seed(0)
+        recipe = recipes.mvae(3, random_subsets=1)
+        model = MultimodalVAE(recipe, [(1, 4, 4)] * 3, 3, networks="dense")
+        views = pictures()
+        data = MultimodalDataset(x=(*views.x, views.x[0]), label=views.label)
+        fit(model, data, replace(CONFIG, epochs=epochs), folder=folder, show_progress=False)
+        return model
+
+    whole = run_three_views(None, 4)
+    run_three_views(tmp_path, 1)
+    assert_identical(whole, run_three_views(tmp_path, 4))
+
+
+def test_every_epoch_sees_every_sample_in_an_order_of_its_own() -> None:
+    orders = [training._epoch_order(100, seed, epoch) for seed in (0, 1) for epoch in range(3)]
+    for order in orders:
+        assert sorted(order.tolist()) == list(range(100))
+    assert len({tuple(order.tolist()) for order in orders}) == 6
+
+
 def test_a_run_stopped_inside_an_epoch_goes_on_where_it_was(tmp_path: Path, monkeypatch) -> None:
     class Stop(Exception):
         pass

@@ -34,7 +34,8 @@ def headline(scores: dict) -> dict[str, float]:
 
 
 def main() -> None:
-    RUNS.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(RUNS, ignore_errors=True)  # a result that is stored is trained from the start
+    RUNS.mkdir(parents=True)
     seeds = {}
     for seed in SEEDS:
         out = RUNS / f"seed{seed}"

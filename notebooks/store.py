@@ -26,8 +26,9 @@ def kept(output: nbformat.NotebookNode) -> bool:
         return output.name == "stdout"  # progress bars and warnings are for whoever runs it
     data = output.get("data", {})
     had_widget = any(data.pop(kind, None) is not None for kind in WIDGETS)
-    only_its_name = re.fullmatch(r"\w+\(.*\)", data.get("text/plain", ""), flags=re.DOTALL)
-    return not had_widget or "image/png" in data or not only_its_name
+    text = data.get("text/plain", "")
+    says_nothing = re.fullmatch(r"\w+\(.*\)", text, flags=re.DOTALL) or "%|" in text  # a bar
+    return not had_widget or "image/png" in data or not says_nothing
 
 
 def store(path: Path) -> None:

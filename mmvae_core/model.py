@@ -28,7 +28,7 @@ from mmvae_core.tableau import Tableau, with_prior
 
 __all__ = ["MultimodalVAE"]
 
-DECODE_CHUNK = 2048  # latents a decoder takes at once; larger blocks were slower on CPUs
+DECODE_CHUNK = 2048  # latents a decoder takes at once, which bounds its working memory
 
 
 class MultimodalVAE(nn.Module):

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-__all__ = ["available", "full", "index", "mask", "name", "of_size", "powerset", "singletons"]
+__all__ = ["available", "full", "mask", "name", "of_size", "powerset", "singletons"]
 
 
 def singletons(num_modalities: int) -> Bool[Tensor, "M M"]:
@@ -72,17 +72,6 @@ def mask(members: Iterable[int | str], names: Sequence[str]) -> Bool[Tensor, " M
     if not positions:
         raise ValueError(f"a subset needs at least one of the modalities {names}; got none")
     return _row(positions, len(names))
-
-
-def index(masks: Bool[Tensor, "K M"], subset: Bool[Tensor, " M"]) -> int:
-    """The row of ``subset`` in the family ``masks``.
-
-    Raises ``ValueError`` where the family does not contain it.
-    """
-    rows = (masks == subset.to(masks.device)).all(dim=1).nonzero().flatten()
-    if len(rows) == 0:
-        raise ValueError(f"the family of {len(masks)} subsets has no row {subset.int().tolist()}")
-    return int(rows[0])
 
 
 def name(subset: Bool[Tensor, " M"], names: Sequence[str]) -> str:

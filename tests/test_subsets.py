@@ -18,13 +18,12 @@ def test_powerset_has_every_subset_once_by_size(num: int) -> None:
     assert torch.equal(subsets.powerset(num)[-1:], subsets.full(num))
 
 
-def test_mask_name_and_index_agree() -> None:
+def test_mask_and_name_agree() -> None:
     names = ["image", "text", "sound"]
     family = subsets.powerset(3)
-    for k, row in enumerate(family):
+    for row in family:
         members = subsets.name(row, names).split("+")
         assert torch.equal(subsets.mask(members, names), row)
-        assert subsets.index(family, row) == k
 
 
 def test_available_against_a_loop() -> None:
@@ -45,7 +44,6 @@ def test_available_against_a_loop() -> None:
         (lambda: subsets.of_size(3, 4), r"size must lie in 1\.\.3"),
         (lambda: subsets.mask([], ["a", "b"]), "needs at least one"),
         (lambda: subsets.mask(["c"], ["a", "b"]), "got 'c'"),
-        (lambda: subsets.index(subsets.singletons(2), subsets.full(2)[0]), "has no row"),
         (
             lambda: subsets.available(subsets.powerset(2), torch.ones(4, 3).bool()),
             r"shape \[B, 2\]",

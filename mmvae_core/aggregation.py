@@ -1,13 +1,18 @@
 r"""Aggregation: from experts to one Gaussian for every subset.
 
 Experts are diagonal Gaussians ``N(loc_m, scale_m^2)`` with ``loc, scale`` of shape ``[M, *shape]``
-(usually ``[M, B, D]``); ``cond`` is a bool ``[K, M]`` family of subsets. Every rule returns the
-``loc, scale`` of all ``K`` consensus distributions at once, shape ``[K, *shape]``, and gives a
-singleton back its expert. The prior takes part as one more expert N(0, I) where a rule needs it.
+(usually ``[M, B, D]``); ``cond`` is a bool family of subsets: ``[K, M]``, one family for the whole
+batch, or ``[K, M, B]``, a family of its own for every sample, where modalities are missing or
+subsets are drawn. Every rule returns the ``loc, scale`` of all ``K`` consensus distributions at
+once, shape ``[K, *shape]``, and gives a singleton back its expert. The prior takes part as one more
+expert N(0, I) where a rule needs it.
+
+An expert outside a subset does not touch its consensus. With masks of every sample, an expert that
+is in none of a sample's subsets may hold anything there, NaN too: it is replaced first.
 
 With precision :math:`\tau = 1/\sigma^2`, :math:`s = 1/\sigma`, :math:`t = \mu/\sigma`, all rules
 are functions of sums over the members of a subset, and those sums are one matrix product with the
-masks: there is no loop over subsets, samples or dimensions.
+masks (one a sample, batched): there is no loop over subsets, samples or dimensions.
 
 ========================  =======================================  ================================
 rule                      precision or variance                    mean
@@ -20,6 +25,8 @@ rule                      precision or variance                    mean
 :func:`forward_kl`        variance Σλ(σ² + μ²) − mean²             Σλμ
 :func:`wasserstein`       variance (Σλσ)²                          Σλμ
 ========================  =======================================  ================================
+
+Rules that are learned, with the same signature: :mod:`mmvae_core.learned`.
 """
 
 from __future__ import annotations
@@ -29,14 +36,22 @@ from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmvae_core.fused import code_sums, fused_code
+from mmvae_core.checks import (
+    InvalidScaleError,
+    check_corr,
+    check_experts,
+    check_rho,
+    only_members,
+)
+from mmvae_core.fused import as_columns, as_members, as_rows, code_sums, fused_code
 
 __all__ = [
-    "CodeOfMatrix",
+    "Aggregate",
+    "Gaussians",
     "InvalidScaleError",
-    "LearnedCode",
+    "check_experts",
     "code",
     "code_shared_prior",
     "forward_kl",
@@ -51,14 +66,10 @@ Gaussians: TypeAlias = tuple[Tensor, Tensor]
 Aggregate: TypeAlias = Callable[[Tensor, Tensor, Tensor], Gaussians]
 
 
-class InvalidScaleError(ValueError):
-    """An expert's scale is not a positive number: wrong input, or a training run that diverged."""
-
-
 def poe(
     loc: Float[Tensor, "M *shape"],
     scale: Float[Tensor, "M *shape"],
-    cond: Bool[Tensor, "K M"],
+    cond: Bool[Tensor, "K M *batch"],
 ) -> Gaussians:
     r"""Product of experts: precisions add, means are weighted by precision.
 
@@ -69,7 +80,8 @@ def poe(
 
     Args:
         loc, scale: the experts' means and standard deviations.
-        cond: which experts belong to which subset.
+        cond: which experts belong to which subset: ``[K, M]`` for the whole batch, or
+            ``[K, M, B]`` for every sample of experts ``[M, B, ...]``.
 
     Returns:
         Means and standard deviations of the consensus of every subset, ``[K, *shape]``.
@@ -86,7 +98,7 @@ def poe(
     >>> round(loc.item(), 4), round(scale.item() ** 2, 4)
     (7.0, 0.75)
     """
-    check_experts(loc, scale, cond)
+    loc, scale = only_members(loc, scale, cond)
     precision = scale.reciprocal().square()
     total, weighted = _sums(cond, precision, precision * loc)
     return weighted / total, total.rsqrt()
@@ -95,7 +107,7 @@ def poe(
 def poe_prior_once(
     loc: Float[Tensor, "M *shape"],
     scale: Float[Tensor, "M *shape"],
-    cond: Bool[Tensor, "K M"],
+    cond: Bool[Tensor, "K M *batch"],
 ) -> Gaussians:
     r"""Product of experts with the prior counted once.
 
@@ -118,7 +130,7 @@ def poe_prior_once(
     >>> round(scale.item() ** 2, 4)
     0.3333
     """
-    check_experts(loc, scale, cond)
+    loc, scale = only_members(loc, scale, cond)
     precision = scale.reciprocal().square()
     total, weighted = _sums(cond, precision, precision * loc)
     total = total - (_sizes(cond, loc) - 1)
@@ -134,7 +146,7 @@ def poe_prior_once(
 def code(
     loc: Float[Tensor, "M *shape"],
     scale: Float[Tensor, "M *shape"],
-    cond: Bool[Tensor, "K M"],
+    cond: Bool[Tensor, "K M *batch"],
     *,
     rho: float | Tensor | None = None,
     corr: Float[Tensor, "M M"] | None = None,
@@ -168,7 +180,7 @@ def code(
         cond: which experts belong to which subset.
         rho: the common correlation, in ``(-1/(m-1), 1)`` for the largest subset; a number, or a
             tensor that broadcasts to ``shape``. Differentiable. A tensor that requires gradients
-            is not range-checked (:class:`LearnedCode` keeps it valid by construction).
+            is not range-checked (:class:`mmvae_core.learned.LearnedCode` keeps it valid).
         corr: a correlation matrix of all experts, instead of ``rho``.
 
     Returns:
@@ -189,35 +201,37 @@ def code(
     >>> round(loc.item(), 4), round(scale.item() ** 2, 4)
     (8.0817, 0.9992)
     """
-    check_experts(loc, scale, cond)
+    loc, scale = only_members(loc, scale, cond)
     if (rho is None) == (corr is None):
         raise ValueError("code needs either rho (one correlation) or corr (a correlation matrix)")
     s = scale.reciprocal()
     t = loc * s
+    shape = loc.shape
     if corr is not None:
-        inverse = _subset_inverses(_check_corr(corr, len(loc)).to(loc), cond)  # (K, M, M)
-        flat_s, flat_t = s.reshape(len(s), -1), t.reshape(len(t), -1)  # (M, N)
-        rs = inverse @ flat_s  # (K, M, N)
-        a = torch.einsum("kmn,mn->kn", rs, flat_s).view(-1, *s.shape[1:])
-        b = torch.einsum("kmn,mn->kn", rs, flat_t).view(-1, *s.shape[1:])
+        inverse = _subset_inverses(check_corr(corr, len(loc)).to(loc), cond)  # ([B,] K, M, M)
+        # The products of all pairs once, shared by all subsets: each is then a weighted sum.
+        i, j = torch.triu_indices(len(loc), len(loc), device=loc.device)
+        weights = inverse[..., i, j] * torch.where(i == j, 1.0, 2.0).to(loc)  # ([B,] K, pairs)
+        a = as_rows(weights @ as_columns(s[i] * s[j], cond), shape)
+        b = as_rows(weights @ as_columns((s[i] * t[j] + s[j] * t[i]) / 2, cond), shape)
         return b / a, a.rsqrt()
     assert rho is not None
     if cond.device.type == "cpu":  # elsewhere it would wait for the device at every step
-        _check_rho(rho, int(cond.sum(dim=1).max()))
+        check_rho(rho, int(cond.sum(dim=1).max()))
     if not isinstance(rho, Tensor):
         return fused_code(loc, scale, cond, rho)
-    shape = loc.shape[1:]
-    flat_rho = rho if rho.ndim == 0 else rho.expand(shape).reshape(-1)
+    if rho.ndim:  # laid out as one more expert, whose axis broadcasts
+        rho = as_columns(rho.expand(shape[1:])[None], cond)
     a, b, _, _ = code_sums(
-        s.reshape(len(s), -1), t.reshape(len(t), -1), cond.to(loc.dtype), flat_rho
+        as_columns(s, cond), as_columns(t, cond), as_members(cond, loc.dtype), rho
     )
-    return (b / a).view(-1, *shape), a.rsqrt().view(-1, *shape)
+    return as_rows(b / a, shape), as_rows(a.rsqrt(), shape)
 
 
 def code_shared_prior(
     loc: Float[Tensor, "M *shape"],
     scale: Float[Tensor, "M *shape"],
-    cond: Bool[Tensor, "K M"],
+    cond: Bool[Tensor, "K M *batch"],
 ) -> Gaussians:
     r"""CoDE with the correlation that a shared prior causes, ρ_ij = σ_i σ_j: no free parameter.
 
@@ -241,7 +255,7 @@ def code_shared_prior(
     >>> round(scale.item() ** 2, 4)
     0.375
     """
-    check_experts(loc, scale, cond)
+    loc, scale = only_members(loc, scale, cond)
     if scale.device.type == "cpu" and not (scale < 1).all():
         raise ValueError(
             "the shared-prior correlation needs every scale below 1, the prior's; "
@@ -266,7 +280,7 @@ def shared_prior_correlation(scale: Float[Tensor, " M"]) -> Float[Tensor, "M M"]
 def reverse_kl(
     loc: Float[Tensor, "M *shape"],
     scale: Float[Tensor, "M *shape"],
-    cond: Bool[Tensor, "K M"],
+    cond: Bool[Tensor, "K M *batch"],
     *,
     weights: Float[Tensor, " M"] | None = None,
 ) -> Gaussians:
@@ -282,7 +296,7 @@ def reverse_kl(
 
     Source: "Multimodal Variational Autoencoder: a Barycentric View" (arXiv 2412.20487).
     """
-    check_experts(loc, scale, cond)
+    loc, scale = only_members(loc, scale, cond)
     lam = _lambda(cond, loc, weights)
     precision = scale.reciprocal().square()
     total, weighted = _sums(lam, precision, precision * loc)
@@ -292,7 +306,7 @@ def reverse_kl(
 def forward_kl(
     loc: Float[Tensor, "M *shape"],
     scale: Float[Tensor, "M *shape"],
-    cond: Bool[Tensor, "K M"],
+    cond: Bool[Tensor, "K M *batch"],
     *,
     weights: Float[Tensor, " M"] | None = None,
 ) -> Gaussians:
@@ -307,7 +321,7 @@ def forward_kl(
 
     Args and source as :func:`reverse_kl`.
     """
-    check_experts(loc, scale, cond)
+    loc, scale = only_members(loc, scale, cond)
     lam = _lambda(cond, loc, weights)
     # Centred on the experts' common mean, or E[x²] − mean² would cancel for distant experts.
     centre = loc.mean(dim=0, keepdim=True)
@@ -322,7 +336,7 @@ def forward_kl(
 def wasserstein(
     loc: Float[Tensor, "M *shape"],
     scale: Float[Tensor, "M *shape"],
-    cond: Bool[Tensor, "K M"],
+    cond: Bool[Tensor, "K M *batch"],
     *,
     weights: Float[Tensor, " M"] | None = None,
 ) -> Gaussians:
@@ -342,106 +356,26 @@ def wasserstein(
     >>> round(loc.item(), 4), round(scale.item(), 4)
     (6.0, 1.366)
     """
-    check_experts(loc, scale, cond)
+    loc, scale = only_members(loc, scale, cond)
     mean, std = _sums(_lambda(cond, loc, weights), loc, scale)
     return mean, std
 
 
-class CodeOfMatrix(nn.Module):
-    """:func:`code` with a fixed correlation matrix, kept on the model's device.
-
-    Args:
-        corr: the correlation matrix of all experts.
-
-    Raises:
-        ValueError: ``corr`` is not a correlation matrix.
-    """
-
-    corr: Tensor
-
-    def __init__(self, corr: Float[Tensor, "M M"]) -> None:
-        super().__init__()
-        self.register_buffer("corr", _check_corr(corr, len(corr)))
-
-    def forward(self, loc: Tensor, scale: Tensor, cond: Tensor) -> Gaussians:
-        return code(loc, scale, cond, corr=self.corr)
-
-
-class LearnedCode(nn.Module):
-    r"""CoDE with a correlation that is learned, kept inside its interval.
-
-    ``rho = low + (high - low) * sigmoid(raw)``, where low and high lie ``MARGIN`` inside the
-    interval ``(-1/(m-1), 1)`` of ``m`` experts: every value of the parameter is valid.
-
-    Args:
-        num_experts: the size of the largest subset, at least 2.
-        rho: where to start, inside ``(-1/(num_experts - 1), 1)``.
-        dims: one correlation for each of ``dims`` latent dimensions; one for all by default.
-
-    Source: ours; arXiv 2505.01134 finds rho by cross-validation.
-    """
-
-    MARGIN = 1e-2  # in units of rho, at both ends: float32 stays accurate (see :func:`code`)
-
-    def __init__(self, num_experts: int, rho: float = 0.0, dims: int | None = None) -> None:
-        super().__init__()
-        if num_experts < 2:
-            raise ValueError(f"a correlation needs at least 2 experts; got {num_experts}")
-        _check_rho(rho, num_experts)
-        self.low = -1 / (num_experts - 1) + self.MARGIN
-        self.high = 1 - self.MARGIN
-        share = torch.tensor((rho - self.low) / (self.high - self.low)).clamp(1e-4, 1 - 1e-4)
-        self.raw = nn.Parameter(torch.logit(share).expand(() if dims is None else (dims,)).clone())
-
-    @property
-    def rho(self) -> Tensor:
-        """The current correlation, differentiable."""
-        return self.low + (self.high - self.low) * torch.sigmoid(self.raw)
-
-    def forward(self, loc: Tensor, scale: Tensor, cond: Tensor) -> Gaussians:
-        return code(loc, scale, cond, rho=self.rho)
-
-
-def check_experts(loc: Tensor, scale: Tensor, cond: Tensor) -> None:
-    """Raise ``ValueError`` where experts and subsets cannot be aggregated.
-
-    Values are looked at on the CPU only: on an accelerator that would halt the device at every
-    step, and a NaN shows in the loss.
-    """
-    if loc.shape != scale.shape or loc.ndim < 1:
-        raise ValueError(
-            f"loc and scale must have one shape [M, ...]; "
-            f"got {list(loc.shape)} and {list(scale.shape)}"
-        )
-    if cond.ndim != 2 or cond.dtype != torch.bool or cond.shape[1] != len(loc):
-        raise ValueError(
-            f"cond must be a bool [K, {len(loc)}] mask, one column an expert; "
-            f"got {cond.dtype} of shape {list(cond.shape)}"
-        )
-    if cond.device.type == "cpu" and not cond.any(dim=1).all():
-        empty = (~cond.any(dim=1)).nonzero().flatten().tolist()
-        raise ValueError(f"a consensus needs at least one expert; empty subsets: rows {empty}")
-    if scale.device.type == "cpu" and not (scale.detach().amin() > 0):  # false for NaN too
-        raise InvalidScaleError(
-            f"every scale must be a positive number; got {scale.detach().amin().item():.4g}"
-        )
-
-
 def _sizes(cond: Tensor, like: Tensor) -> Tensor:
     # In the experts' own dtype: an integer count times a Python float would be float32.
-    return cond.sum(dim=1).to(like.dtype).view(-1, *[1] * (like.ndim - 1))
+    sizes = cond.sum(dim=1).to(like.dtype)  # (K, [B])
+    return sizes.view(*sizes.shape, *[1] * (like.ndim - sizes.ndim))
 
 
 def _sums(weights: Tensor, *values: Tensor) -> list[Tensor]:
-    """Sums over the members of every subset: [K, M] times [M, *shape] for each of ``values``."""
-    weights = weights.to(values[0].dtype)
-    return [(weights @ v.reshape(len(v), -1)).view(-1, *v.shape[1:]) for v in values]
+    """Sums over the members of every subset, ``[K, *shape]`` for each of ``values``."""
+    members = as_members(weights, values[0].dtype)
+    return [as_rows(members @ as_columns(v, weights), v.shape) for v in values]
 
 
 def _lambda(cond: Tensor, like: Tensor, weights: Tensor | None) -> Tensor:
-    if weights is None:
-        lam = cond.to(like.dtype)
-    else:
+    lam = cond.to(like.dtype)
+    if weights is not None:
         weights = torch.as_tensor(weights, dtype=like.dtype, device=like.device)
         if (
             weights.shape != (cond.shape[1],)
@@ -451,51 +385,25 @@ def _lambda(cond: Tensor, like: Tensor, weights: Tensor | None) -> Tensor:
                 f"weights must be {cond.shape[1]} finite numbers, none negative; "
                 f"got {weights.tolist()}"
             )
-        lam = cond.to(like.dtype) * weights
+        lam = lam * weights.view(-1, *[1] * (cond.ndim - 2))
         if not (lam.sum(dim=1) > 0).all():
             raise ValueError("every subset needs a member with a positive weight")
     return lam / lam.sum(dim=1, keepdim=True)
 
 
-def _check_rho(rho: float | Tensor, size: int) -> None:
-    if isinstance(rho, Tensor) and (rho.requires_grad or rho.device.type != "cpu"):
-        return
-    low = -1 / (size - 1) if size > 1 else float("-inf")
-    values = torch.as_tensor(rho, dtype=torch.float64)
-    if not ((values > low) & (values < 1)).all():
-        raise ValueError(
-            f"rho must lie in ({low:.4g}, 1) for {size} experts; got {values.tolist()}"
-        )
-
-
-def _check_corr(corr: Tensor, num_experts: int) -> Tensor:
-    problem = None
-    if corr.shape != (num_experts, num_experts):
-        problem = f"its shape is {list(corr.shape)}"
-    elif corr.device.type == "cpu":
-        value = corr.detach().double()
-        if not torch.isfinite(value).all():
-            problem = "it has entries that are not finite"
-        elif not torch.allclose(value, value.T, atol=1e-6):
-            problem = "it is not symmetric"
-        elif not torch.allclose(value.diagonal(), torch.ones(num_experts).double(), atol=1e-6):
-            problem = f"its diagonal is {value.diagonal().tolist()}, not 1"
-        elif torch.linalg.eigvalsh(value)[0] <= 0:
-            problem = f"its smallest eigenvalue is {torch.linalg.eigvalsh(value)[0].item():.4g}"
-    if problem:
-        raise ValueError(
-            f"corr must be a positive definite {num_experts}x{num_experts} correlation matrix; "
-            f"{problem}"
-        )
-    return corr
-
-
 def _subset_inverses(corr: Tensor, cond: Tensor) -> Tensor:
-    """R_S^-1 of every subset's own block, 0 outside it: [K, M, M].
+    """R_S^-1 of every subset's own block, 0 outside it: [K, M, M], or [B, K, M, M].
 
     Rows and columns of absent experts are replaced by the identity's, so that one batched inverse
-    of full-size matrices gives all blocks, and are cleared afterwards.
+    of full-size matrices gives all blocks, and are cleared afterwards. Of a batch's masks only the
+    distinct ones are inverted: at most 2^M - 1, however large the batch.
     """
+    if cond.ndim == 3:
+        bits = torch.arange(len(corr), device=cond.device)
+        numbers = (cond.long() << bits[:, None]).sum(dim=1)  # a mask as a binary number: (K, B)
+        distinct, index = numbers.unique(return_inverse=True)
+        masks = (distinct[:, None] >> bits & 1).bool()
+        return _subset_inverses(corr, masks)[index.T]
     inside = cond[:, :, None] & cond[:, None, :]
     identity = torch.eye(len(corr), dtype=corr.dtype, device=corr.device)
     return torch.linalg.inv(torch.where(inside, corr, identity)) * inside

@@ -16,6 +16,10 @@ so for gradients :math:`g_A, g_B` of the loss
     g_t = \sum_k \kappa S g_B + \frac{s \sum_k g_B}{1-\rho},
 
 where the sums run over the subsets that hold the expert.
+
+**Two layouts, one formula.** A family of subsets for the whole batch is a matrix ``[K, M]``, and
+experts are its columns ``[M, N]``. A family for every sample is a batch of such matrices,
+``[B, K, M]`` and ``[B, M, N]``; the matrix products are the same ones, batched.
 """
 
 from __future__ import annotations
@@ -27,23 +31,46 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["code_sums", "fused_code"]
+__all__ = ["as_columns", "as_members", "as_rows", "code_sums", "fused_code"]
+
+
+def as_members(cond: Tensor, dtype: torch.dtype) -> Tensor:
+    """Masks or weights ``[K, M]`` as they are, ``[K, M, B]`` as ``[B, K, M]``; numbers."""
+    return (cond if cond.ndim == 2 else cond.permute(2, 0, 1)).to(dtype)
+
+
+def as_columns(values: Tensor, cond: Tensor) -> Tensor:
+    """Experts ``[M, *shape]`` as the columns ``[M, N]``, or ``[B, M, N]`` for masks of a sample."""
+    if cond.ndim == 2:
+        return values.reshape(len(values), -1)
+    return values.reshape(*values.shape[:2], -1).movedim(0, 1)
+
+
+def as_rows(results: Tensor, shape: torch.Size) -> Tensor:
+    """What came of columns, ``[K, N]`` or ``[B, K, N]``, as ``[K, *shape]`` again.
+
+    Args:
+        shape: of the experts, ``[M, *shape]``.
+    """
+    if results.ndim == 2:
+        return results.view(-1, *shape[1:])
+    return results.movedim(0, 1).reshape(-1, *shape[1:])
 
 
 def code_sums(
-    s: Float[Tensor, "M N"],
-    t: Float[Tensor, "M N"],
-    members: Float[Tensor, "K M"],
+    s: Float[Tensor, "*B M N"],
+    t: Float[Tensor, "*B M N"],
+    members: Float[Tensor, "*B K M"],
     rho: float | Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A, B, kappa S and T of every subset, ``[K, N]`` each.
+    """A, B, kappa S and T of every subset, ``[*B, K, N]`` each.
 
     Args:
         s, t: 1/sigma and mu/sigma of the experts.
         members: the subsets, as numbers 0 and 1.
-        rho: a number, or a tensor that broadcasts to ``[N]``.
+        rho: a number, or a tensor that broadcasts to ``[*B, 1, N]``.
     """
-    size = members.sum(dim=1, keepdim=True)
+    size = members.sum(dim=-1, keepdim=True)
     shrunk = s / (1 - rho)
     sum_s, sum_t = members @ s, members @ t
     kappa_s = sum_s * (-rho / ((1 - rho) * (1 + (size - 1) * rho)))
@@ -55,7 +82,7 @@ def code_sums(
 def fused_code(
     loc: Float[Tensor, "M *shape"],
     scale: Float[Tensor, "M *shape"],
-    cond: Bool[Tensor, "K M"],
+    cond: Bool[Tensor, "K M *batch"],
     rho: float,
 ) -> tuple[Tensor, Tensor]:
     """:func:`mmvae_core.aggregation.code` for a number ``rho``; its inputs are checked there.
@@ -69,36 +96,36 @@ def fused_code(
 class _FusedCode(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, loc: Tensor, scale: Tensor, cond: Tensor, rho: float) -> tuple:
-        shape = (len(cond), *loc.shape[1:])
-        members = cond.to(loc.dtype)
-        s = scale.reshape(len(scale), -1).reciprocal()
-        t = loc.reshape(len(loc), -1) * s
+        members = as_members(cond, loc.dtype)
+        s = as_columns(scale, cond).reciprocal()
+        t = as_columns(loc, cond) * s
         a, b, kappa_s, sum_t = code_sums(s, t, members, rho)
         std = a.rsqrt()
         mean = b.div_(a)
         ctx.save_for_backward(s, t, members, kappa_s, sum_t, mean, std)
         ctx.rho, ctx.shape = rho, loc.shape
-        return mean.view(shape), std.view(shape)
+        return as_rows(mean, loc.shape), as_rows(std, loc.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple:
         s, t, members, kappa_s, sum_t, mean, std = ctx.saved_tensors
         rho = ctx.rho
-        size = members.sum(dim=1, keepdim=True)
+        size = members.sum(dim=-1, keepdim=True)
         kappa = -rho / ((1 - rho) * (1 + (size - 1) * rho))
-        g_mean, g_std = (grad.reshape(len(members), -1) for grad in grads)
+        # A gradient [K, *shape] is laid out as experts [M, *shape] are: columns again.
+        g_mean, g_std = (as_columns(grad, members) for grad in grads)
         variance = std * std
         g_b = g_mean * variance
         # h = -2 g_A, from d std = -std³ dA / 2 and d mean = (dB - mean dA) / A
         h = variance.mul_(std).mul_(g_std).addcmul_(g_b, mean, value=2)
         through_t = g_b * kappa_s
         through_s = (sum_t * kappa).mul_(g_b).addcmul_(h, kappa_s, value=-1)
-        back = members.T
+        back = members.mT
         sum_h, sum_b = (back @ h) / (1 - rho), (back @ g_b) / (1 - rho)
         g_s = back @ through_s - s * sum_h + t * sum_b
         g_t = back @ through_t + s * sum_b
         # s = 1/sigma and t = mu s
         g_loc = g_t * s
         g_scale = -s * (g_s * s + g_t * t)
-        return g_loc.view(ctx.shape), g_scale.view(ctx.shape), None, None
+        return as_rows(g_loc, ctx.shape), as_rows(g_scale, ctx.shape), None, None

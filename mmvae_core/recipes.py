@@ -21,14 +21,13 @@ from torch import Generator, Tensor
 from mmvae_core import subsets
 from mmvae_core.aggregation import (
     Aggregate,
-    CodeOfMatrix,
-    LearnedCode,
     code,
     code_shared_prior,
     poe,
     poe_prior_once,
     wasserstein,
 )
+from mmvae_core.learned import CodeOfMatrix, LearnedCode
 from mmvae_core.tableau import Tableau, with_prior
 
 __all__ = [

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from mmvae_core import aggregation as agg
-from mmvae_core import subsets
+from mmvae_core import learned, subsets
 from mmvae_core.distributions import mixture_of_experts
 
 M, B, D = 4, 3, 2
@@ -30,7 +30,7 @@ RULES: dict[str, Callable] = {
     "code -0.3": partial(agg.code, rho=-0.3),
     "code corr": partial(agg.code, corr=CORR),
     "code shared prior": agg.code_shared_prior,
-    "code learned": agg.LearnedCode(M, rho=0.3).double(),
+    "code learned": learned.LearnedCode(M, rho=0.3).double(),
     "reverse_kl": agg.reverse_kl,
     "reverse_kl weighted": partial(agg.reverse_kl, weights=WEIGHTS),
     "forward_kl": agg.forward_kl,
@@ -65,6 +65,12 @@ def by_definition(loc: Tensor, scale: Tensor, cond: Tensor, corr: Tensor) -> tup
 
 def equal_correlation(rho: float, num: int = M) -> Tensor:
     return torch.full((num, num), rho, dtype=torch.float64).fill_diagonal_(1.0)
+
+
+def correlation_of(upper: Tensor) -> Tensor:
+    """The correlation matrix with these numbers above its diagonal, differentiable in them."""
+    i, j = torch.triu_indices(M, M, offset=1)
+    return torch.eye(M, dtype=torch.float64).index_put((i, j), upper).index_put((j, i), upper)
 
 
 def assert_same(got: tuple[Tensor, Tensor], want: tuple[Tensor, Tensor]) -> None:
@@ -209,6 +215,90 @@ def test_an_absent_expert_is_as_if_it_were_not_there(experts, name: str) -> None
     torch.testing.assert_close(got[1], without[1], atol=1e-8, rtol=1e-8)
 
 
+# --- a family of subsets for every sample -------------------------------------------------------
+
+
+@pytest.fixture
+def families() -> Tensor:
+    """Five subsets for each of the B samples, none empty; the last expert is often in none."""
+    cond = torch.rand(5, M, B) < 0.5
+    cond[:, 3, 1:] = False
+    return cond | (~cond.any(dim=1, keepdim=True) & (torch.arange(M) == 1)[:, None])
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_masks_of_every_sample_are_the_samples_own_masks(experts, families, name: str) -> None:
+    loc, scale = (x.requires_grad_() for x in experts)
+    weight_loc, weight_scale = torch.randn(2, 5, B, D, dtype=torch.float64)
+
+    def with_gradients(means: Tensor, stds: Tensor) -> tuple[Tensor, ...]:
+        total = (weight_loc * means + weight_scale * stds).sum()
+        return means, stds, *torch.autograd.grad(total, (loc, scale))
+
+    together = with_gradients(*RULES[name](loc, scale, families))
+    one_by_one = [
+        RULES[name](loc[:, b : b + 1], scale[:, b : b + 1], families[:, :, b]) for b in range(B)
+    ]
+    alone = with_gradients(*(torch.cat(parts, dim=1) for parts in zip(*one_by_one, strict=True)))
+    for got, want in zip(together, alone, strict=True):
+        torch.testing.assert_close(got, want, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_one_family_repeated_for_every_sample_changes_nothing(experts, name: str) -> None:
+    cond = subsets.powerset(M)
+    repeated = cond[:, :, None].expand(-1, -1, B)
+    assert_same(RULES[name](*experts, repeated), RULES[name](*experts, cond))
+
+
+@pytest.mark.parametrize("garbage", [-1e30, 1e-30, torch.nan, torch.inf])
+@pytest.mark.parametrize("name", RULES)
+def test_what_stands_in_no_subset_of_a_sample_is_not_looked_at(
+    experts, families, name: str, garbage: float
+) -> None:
+    absent = ~families.any(dim=0)[..., None].expand(-1, -1, D)  # (M, B, D)
+    assert absent.any()
+    clean = RULES[name](*experts, families)
+    dirty = [x.masked_fill(absent, garbage).requires_grad_() for x in experts]
+    got = RULES[name](*dirty, families)
+    assert torch.equal(got[0], clean[0]) and torch.equal(got[1], clean[1])
+    for gradient in torch.autograd.grad(sum(x.sum() for x in got), dirty):
+        assert (gradient[absent] == 0).all() and torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+@pytest.mark.parametrize("name", RULES)
+def test_an_expert_outside_a_subset_does_not_touch_it(
+    experts, families, name: str, per_sample: bool
+) -> None:
+    cond = families if per_sample else families[..., 0]
+    before = RULES[name](*experts, cond)
+    for expert in range(M):
+        loc, scale = (x.clone() for x in experts)
+        loc[expert], scale[expert] = 50.0, 0.01
+        after = RULES[name](loc, scale, cond)
+        outside = ~cond[:, expert].view(5, -1).expand(5, B)
+        assert_same(
+            (after[0][outside], after[1][outside]), (before[0][outside], before[1][outside])
+        )
+
+
+def test_a_correlation_for_every_number_goes_with_masks_of_every_sample(experts, families) -> None:
+    rho = torch.rand(B, D, dtype=torch.float64) * 0.8 - 0.2
+    got = agg.code(*experts, families, rho=rho)
+    for b, d in product(range(B), range(D)):
+        at = (x[:, b : b + 1, d : d + 1] for x in experts)
+        alone = agg.code(*at, families[:, :, b], rho=rho[b, d].item())
+        assert_same((got[0][:, b, d], got[1][:, b, d]), (alone[0][:, 0, 0], alone[1][:, 0, 0]))
+
+
+def test_masks_of_every_sample_are_differentiable_in_corr(experts, families) -> None:
+    upper = torch.tensor([0.5, -0.2, 0.1, 0.3, 0.0, 0.4], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda u: agg.code(*experts, families, corr=correlation_of(u)), (upper,)
+    )
+
+
 def test_equal_experts_keep_a_floor_that_poe_ignores() -> None:
     sigma, rho = 0.7, 0.4
     for num in (2, 5, 50):
@@ -258,12 +348,9 @@ def test_code_is_differentiable_in_rho_and_corr(experts) -> None:
     assert torch.autograd.gradcheck(lambda r: agg.code(*experts, cond, rho=r), (rho,))
     upper = torch.tensor([0.5, -0.2, 0.1, 0.3, 0.0, 0.4], dtype=torch.float64, requires_grad=True)
 
-    def with_corr(values: Tensor) -> tuple[Tensor, Tensor]:
-        i, j = torch.triu_indices(M, M, offset=1)
-        corr = torch.eye(M, dtype=torch.float64).index_put((i, j), values).index_put((j, i), values)
-        return agg.code(*experts, cond, corr=corr)
-
-    assert torch.autograd.gradcheck(with_corr, (upper,))
+    assert torch.autograd.gradcheck(
+        lambda u: agg.code(*experts, cond, corr=correlation_of(u)), (upper,)
+    )
 
 
 def test_float32_stays_close_to_float64_at_strong_correlation() -> None:
@@ -275,20 +362,6 @@ def test_float32_stays_close_to_float64_at_strong_correlation() -> None:
     assert single[0].dtype == torch.float32
     error = (single[1].double() / exact[1] - 1).abs()
     assert error.max() < 1e-4 and (single[1] > 0).all()
-
-
-def test_learned_code_stays_inside_its_interval() -> None:
-    rule = agg.LearnedCode(5, rho=0.3)
-    assert rule.rho.item() == pytest.approx(0.3, abs=1e-6)
-    experts = torch.randn(5, 2, 3), torch.full((5, 2, 3), 0.5)
-    for raw in (-1e4, 1e4):
-        with torch.no_grad():
-            rule.raw.fill_(raw)
-        loc, scale = rule(*experts, subsets.powerset(5))
-        assert -0.25 < rule.rho.item() < 1
-        assert torch.isfinite(loc).all() and (scale > 0).all()
-    per_dimension = agg.LearnedCode(5, rho=0.3, dims=3)
-    assert per_dimension(*experts, subsets.powerset(5))[0].shape == (31, 2, 3)
 
 
 # --- bad input ----------------------------------------------------------------------------------
@@ -326,7 +399,10 @@ BOTH = torch.tensor([[True, True]])
         (lambda: agg.poe(TWO[0], torch.tensor([[1.0], [-2.0]]), BOTH), "positive number; got -2"),
         (lambda: agg.poe(TWO[0], torch.tensor([[1.0], [torch.nan]]), BOTH), "number; got nan"),
         (lambda: agg.poe(*TWO, torch.zeros(1, 2).bool()), r"empty subsets: rows \[0\]"),
-        (lambda: agg.poe(*TWO, torch.ones(1, 3).bool()), r"cond must be a bool \[K, 2\] mask"),
+        (
+            lambda: agg.poe(*TWO, torch.ones(1, 3).bool()),
+            r"cond must be a bool \[K, 2\] or \[K, 2, 1\]",
+        ),
         (lambda: agg.poe(*TWO, torch.ones(1, 2)), "cond must be a bool"),
         (lambda: agg.poe(torch.zeros(2, 1), torch.ones(2, 3), BOTH), "must have one shape"),
         (lambda: agg.wasserstein(*TWO, BOTH, weights=torch.tensor([1.0, -1.0])), "none negative"),
@@ -339,7 +415,26 @@ BOTH = torch.tensor([[True, True]])
             lambda: agg.poe_prior_once(TWO[0], torch.full((2, 1), 2.0), BOTH),
             "guarantee it",
         ),
-        (lambda: agg.LearnedCode(1), "at least 2 experts"),
+        (
+            lambda: agg.poe(torch.zeros(2, 4), torch.ones(2, 4), torch.ones(1, 2, 3).bool()),
+            r"cond must be a bool \[K, 2\] or \[K, 2, 4\] mask.*\[1, 2, 3\]",
+        ),
+        (
+            lambda: agg.poe(
+                torch.zeros(2, 4),
+                torch.ones(2, 4),
+                torch.tensor([True, False, True, False]).expand(1, 2, 4),
+            ),
+            r"empty subsets: \(row, sample\) \[\(0, 1\), \(0, 3\)\]",
+        ),
+        (
+            lambda: agg.poe(torch.zeros(2, 9), torch.ones(2, 9), torch.zeros(1, 2, 9).bool()),
+            "and 4 more",
+        ),
+        (
+            lambda: agg.check_experts(*TWO, torch.ones(1, 2, 1).bool()),
+            r"cond must be a bool \[K, 2\] mask",
+        ),
     ],
 )
 @pytest.mark.usefixtures("as_user")

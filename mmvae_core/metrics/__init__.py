@@ -1,8 +1,10 @@
 """Evaluation: functions of (model, data) that return numbers with their uncertainty."""
 
+from mmvae_core.metrics.calibration import coverage, coverage_of_pit, gaussian_coverage
 from mmvae_core.metrics.classifiers import accuracies, train_classifiers
 from mmvae_core.metrics.coherence import average, conditional_coherence, unconditional_coherence
 from mmvae_core.metrics.estimate import Estimate
+from mmvae_core.metrics.identifiability import mcc, weak_mcc
 from mmvae_core.metrics.likelihood import joint_log_likelihood
 from mmvae_core.metrics.probe import linear_accuracy
 from mmvae_core.metrics.report import evaluate, provenance, write_json
@@ -12,11 +14,16 @@ __all__ = [
     "accuracies",
     "average",
     "conditional_coherence",
+    "coverage",
+    "coverage_of_pit",
     "evaluate",
+    "gaussian_coverage",
     "joint_log_likelihood",
     "linear_accuracy",
+    "mcc",
     "provenance",
     "train_classifiers",
     "unconditional_coherence",
+    "weak_mcc",
     "write_json",
 ]

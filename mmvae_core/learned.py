@@ -285,8 +285,6 @@ class SelfAttention(nn.Module):
         inside = cond if cond.ndim == 3 else cond[:, :, None].expand(-1, -1, batch)
         inside = inside.transpose(1, 2).reshape(-1, count)  # (K B, M)
         x = tokens.transpose(0, 1).expand(len(cond), -1, -1, -1).reshape(-1, count, hidden)
-        # Whatever an expert says outside the subset is cleared before anything can look at it.
-        x = x.masked_fill(~inside[..., None], 0.0)
         for block in self.blocks:
             x = block(x, src_key_padding_mask=~inside)
         pooled = (x * inside[..., None]).sum(dim=1).view(-1, batch, hidden)  # (K, B, H)

@@ -105,6 +105,15 @@ def test_an_expert_outside_a_subset_does_not_touch_it(
             assert not torch.allclose(after[0][touched], before[0][touched])
 
 
+@pytest.mark.parametrize("name", SET_RULES)
+def test_an_expert_outside_a_subset_is_as_if_it_were_not_there(experts, name: str) -> None:
+    rule, loc, scale = SET_RULES[name]().double(), *experts
+    for row in subsets.powerset(M):
+        members = row.nonzero().flatten()
+        alone = rule(loc[members], scale[members], subsets.full(len(members)))
+        assert_same(rule(loc, scale, row[None]), alone)
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_masks_of_every_sample_are_the_samples_own_masks(experts, families, name: str) -> None:
     rule = RULES[name]().double()

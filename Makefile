@@ -11,6 +11,7 @@ SMOKE ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FIRST := notebooks/01_two_experts.ipynb
+PEERS := build/peers
 
 # nbval compares stored outputs with a run at the notebook's own settings, so a notebook that
 # trains at those settings is left to its smoke run (`make test` has one of every notebook).
@@ -20,7 +21,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-kernel-sta
 	--nbval-sanitize-with tests/nbval.cfg
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test course check format benchmark clean
+.PHONY: help lab test course check format benchmark peers clean
 
 help:  ## show this list
 	@echo "Consensus Lab. Two commands do all the set-up:"
@@ -62,6 +63,16 @@ benchmark: $(READY)  ## time aggregation and training steps, into figures/benchm
 		$(BIN)/python -m pytest tests/benchmarks --benchmark-only -p no:xdist --timeout 1800 --torch-threads=0 \
 		--benchmark-columns=min,median,max --benchmark-json=build/benchmark.json $(TEST_ARGS)
 	$(BIN)/python tests/benchmarks/keep.py build/benchmark.json figures/benchmarks.json
+
+# In an environment of their own: what the others ask for is no business of the course.
+peers: $(PEERS)/.ready  ## compare losses with other implementations (MultiVae)
+	$(PEERS)/bin/python -m pytest tests/peers $(TEST_ARGS)
+
+$(PEERS)/.ready: pyproject.toml constraints.txt tests/peers/requirements.txt
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --constraint constraints.txt -e ".[test]" \
+		--requirement tests/peers/requirements.txt
+	@touch $@
 
 clean:  ## remove what runs leave behind (delete .venv too to start over)
 	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .benchmarks *.egg-info

@@ -1,11 +1,15 @@
-r"""Bounds: from the evidence of every subset to one number a sample.
+r"""Bounds: from what a batch says to one number a sample.
 
-The evidence is what the networks say, in nats and unweighted: the log-likelihood of every modality
-under every posterior, and the KL of every posterior to every reference. A tableau weighs it.
+There are two paths. Where the objective is linear in its terms, the *evidence* holds the
+log-likelihood of every modality under every posterior and the KL of every posterior to every
+reference, unweighted and in nats; a tableau weighs it (:func:`elbo`). Where the average stands
+inside the logarithm, one array of *log-weights*, log p(X, z) - log q(z), is reduced by
+:func:`iwae` or :func:`dreg`. With one draw both give the same.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,9 +17,20 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from mmvae_core.tableau import Tableau
+from mmvae_core.tableau import SampleTableaux, Tableau
 
-__all__ = ["Evidence", "elbo", "gaussian_kl", "optimal_weights", "row_weights"]
+__all__ = [
+    "Evidence",
+    "LogWeights",
+    "dreg",
+    "elbo",
+    "gaussian_kl",
+    "iwae",
+    "mean_log_weight",
+    "mixture_factors",
+    "optimal_weights",
+    "posterior_elbos",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +41,28 @@ class Evidence:
         recon: ``[L, K, M, B]``, log p(x_m | z) of sample ``l`` from posterior ``k``; 0 where the
             tableau does not ask for it and the decoder did not run.
         kl: ``[K, R, B]``, KL(q_k || r_r).
-        available: ``[K, B]``, whether all members of subset ``k`` are present in the sample.
     """
 
     recon: Float[Tensor, "L K M B"]
     kl: Float[Tensor, "K R B"]
-    available: Bool[Tensor, "K B"]
+
+
+@dataclass(frozen=True, eq=False)
+class LogWeights:
+    """The log-weights of the draws from every component of a mixture of experts, in nats.
+
+    Args:
+        value: ``[L, K, B]``, log p(X, z) - log q(z) of draw ``l`` from component ``k``.
+        usable: ``[K, B]``, whether the sample has the modality of component ``k``.
+        draws: the tensors ``[L, K, B, *]`` that were drawn, through which the gradient reaches
+            the encoders; :func:`dreg` weighs it there.
+        recon: ``[L, K, M, B]``, the log-likelihoods in it, for a log.
+    """
+
+    value: Float[Tensor, "L K B"]
+    usable: Bool[Tensor, "K B"]
+    draws: tuple[Tensor, ...]
+    recon: Float[Tensor, "L K M B"]
 
 
 def gaussian_kl(
@@ -46,42 +77,32 @@ def gaussian_kl(
     return kl_divergence(q, r).sum(dim=-1)
 
 
-def row_weights(
-    tableau: Tableau,
-    available: Bool[Tensor, "K B"],
-    mixture: Float[Tensor, " K"] | None = None,
+def posterior_elbos(
+    evidence: Evidence,
+    tableau: Tableau | SampleTableaux,
+    *,
+    beta: float = 1.0,
+    modality_weights: Float[Tensor, " M"] | None = None,
 ) -> Float[Tensor, "K B"]:
-    """The factor that multiplies row ``k`` of the tableau in sample ``b``.
-
-    With a ``mixture`` pi (a probability vector, learned by CoDE-VAE) it is ``K pi_k``, so that
-    the uniform mixture leaves the tableau as it is. Rows that need an absent modality get 0, and
-    the rest of the sample's rows is scaled up to the same total weight, so that every sample counts
-    as much as any other.
-
-    Raises:
-        ValueError: a sample has no row that can be evaluated (checked on the CPU).
-    """
-    device = available.device
-    weight = tableau.to(device).kl.sum(dim=1)  # (K,)
-    factor = torch.ones_like(weight) if mixture is None else mixture * len(mixture)
-    usable = available.to(weight.dtype)  # (K, B)
-    remaining = (factor * weight) @ usable  # (B,)
-    if device.type == "cpu" and not (remaining > 0).all():
-        lost = (~(remaining > 0)).nonzero().flatten().tolist()
-        raise ValueError(
-            f"samples {lost} of the batch have no subset of the recipe with all members present; "
-            "leave them out, or choose a recipe with smaller subsets (mopoe, code_vae, mwb_vae)"
-        )
-    return factor[:, None] * usable * ((factor * weight).sum() / remaining)
+    """Every posterior's own part of :func:`elbo`, with the tableau's weights in it."""
+    recon = evidence.recon.mean(dim=0)  # (K, M, B)
+    if modality_weights is not None:
+        recon = recon * modality_weights[:, None]
+    recon_weight = _by_sample(tableau.recon).to(recon)
+    kl_weight = _by_sample(tableau.kl).to(recon)
+    # A term without weight may hold anything, inf included: where, not times zero.
+    gain = torch.where(recon_weight != 0, recon_weight * recon, 0.0).sum(dim=1)
+    cost = torch.where(kl_weight != 0, kl_weight * evidence.kl, 0.0).sum(dim=1)
+    return gain - beta * cost
 
 
 def elbo(
     evidence: Evidence,
-    tableau: Tableau,
+    tableau: Tableau | SampleTableaux,
     *,
     beta: float = 1.0,
     modality_weights: Float[Tensor, " M"] | None = None,
-    mixture: Float[Tensor, " K"] | None = None,
+    factors: Tensor | None = None,
 ) -> Float[Tensor, " B"]:
     r"""The tableau's objective for every sample of the batch, in nats; to be maximised.
 
@@ -92,22 +113,30 @@ def elbo(
     and reconstruct everything, it is in expectation at most log p(X).
 
     Args:
-        evidence: from :meth:`mmvae_core.model.MultimodalVAE.evidence`.
+        evidence: from :func:`mmvae_core.model.evidence`.
         tableau: the one that the evidence was made for.
         beta: weight of the KL terms (Higgins et al., beta-VAE, 2016).
         modality_weights: lambda, one factor a likelihood; 1 by default.
-        mixture: see :func:`row_weights`.
+        factors: a factor for every row, ``[K]`` or ``[K, B]`` (:func:`mixture_factors`).
     """
-    tableau = tableau.to(evidence.kl.device)
-    recon = evidence.recon.mean(dim=0)  # (K, M, B)
-    if modality_weights is not None:
-        recon = recon * modality_weights[:, None]
-    recon_term = torch.einsum("km,kmb->kb", tableau.recon.to(recon), recon)
-    kl_term = torch.einsum("kr,krb->kb", tableau.kl.to(recon), evidence.kl)
-    rows = row_weights(tableau, evidence.available, mixture).to(recon)
-    # A row that is switched off may hold anything, inf included: where, not times zero.
-    terms = torch.where(evidence.available, recon_term - beta * kl_term, 0.0)  # (K, B)
-    return (rows * terms).sum(dim=0)
+    rows = posterior_elbos(evidence, tableau, beta=beta, modality_weights=modality_weights)
+    if factors is not None:
+        rows = rows * (factors if factors.ndim == 2 else factors[:, None]).to(rows)
+    return rows.sum(dim=0)
+
+
+def mixture_factors(
+    mixture: Float[Tensor, " K"], available: Bool[Tensor, "K B"] | None = None
+) -> Tensor:
+    """What a mixture pi makes of the rows of a tableau that weighs them equally: ``K pi_k``.
+
+    Where only some of the rows are ``available`` to a sample, and its own tableau holds those
+    with equal weights, the mixture is scaled to sum 1 over them: ``[K, B]``.
+    """
+    if available is None:
+        return mixture * len(mixture)
+    usable = available.to(mixture)
+    return mixture[:, None] * usable.sum(dim=0) / (mixture @ usable)
 
 
 def optimal_weights(subset_elbos: Float[Tensor, " K"], entropy_scale: float) -> Float[Tensor, " K"]:
@@ -120,3 +149,87 @@ def optimal_weights(subset_elbos: Float[Tensor, " K"], entropy_scale: float) -> 
     if entropy_scale <= 0:
         raise ValueError(f"entropy_scale must be positive; got {entropy_scale}")
     return torch.softmax(subset_elbos / entropy_scale, dim=0)
+
+
+def mean_log_weight(weights: LogWeights) -> Float[Tensor, " B"]:
+    """The mean of the log-weights over draws and components: the ELBO of the mixture.
+
+    With log q(z) the density of the whole mixture, the draws of all components together are a
+    stratified sample from it, and the expectation is E_q[log p(X, z) - log q(z)] <= log p(X).
+    """
+    value = torch.where(weights.usable, weights.value, 0.0).mean(dim=0)  # (K, B)
+    return value.sum(dim=0) / weights.usable.sum(dim=0)
+
+
+def iwae(weights: LogWeights, *, tight: bool = False) -> Float[Tensor, " B"]:
+    r"""The importance-weighted bound of a mixture of experts, for every sample, in nats.
+
+    .. math::
+        \text{loose: } \frac1K \sum_k \log \frac1L \sum_l w_{lk}, \qquad
+        \text{tight: } \log \frac1{KL} \sum_{kl} w_{lk}
+
+    ELBO <= loose <= tight <= log p(X) in expectation; with ``L = 1`` loose is
+    :func:`mean_log_weight`. The loose one makes every expert explain all modalities alone, which
+    the authors found to train better.
+
+    Source: Shi et al., "Variational Mixture-of-Experts Autoencoders for Multi-Modal Deep
+    Generative Models", 2019 (arXiv 1911.03393), section 3; Burda et al., 2016 (arXiv 1509.00519).
+
+    >>> value = torch.tensor([[[0.0]], [[2.0]]]).log()  # weights 0 and 2, one component
+    >>> usable = torch.ones(1, 1, dtype=torch.bool)
+    >>> iwae(LogWeights(value, usable, (), torch.zeros(2, 1, 1, 1))).item()  # log 1
+    0.0
+    """
+    samples = len(weights.value)
+    count = weights.usable.sum(dim=0)  # (B,)
+    if tight:
+        value = weights.value.masked_fill(~weights.usable, -math.inf)
+        return value.flatten(0, 1).logsumexp(dim=0) - (samples * count).log()
+    each = weights.value.logsumexp(dim=0) - math.log(samples)  # (K, B)
+    return torch.where(weights.usable, each, 0.0).sum(dim=0) / count
+
+
+def dreg(weights: LogWeights, *, beta: float = 1.0, tight: bool = False) -> Float[Tensor, " B"]:
+    r"""The value of :func:`iwae`, with the doubly reparametrised gradient for the encoders.
+
+    The log-weights must have been made with the parameters of q held fixed in log q(z), so that
+    the encoders are reached through the draws alone. There the gradient of a draw is multiplied
+    once more by its normalised weight, while the decoders get the plain gradient of ``iwae``:
+
+    .. math:: \nabla_\phi = \sum_l \tilde w_l\,(1 - \beta + \beta \tilde w_l)
+              \frac{\partial \log w_l}{\partial z_l} \frac{\partial z_l}{\partial \phi},
+              \qquad \nabla_\theta = \sum_l \tilde w_l \nabla_\theta \log w_l
+
+    (with ``beta = 1`` the square of the paper). With one expert this is the gradient of ``iwae``
+    in expectation, with less variance; so it is with several experts and one loose draw. With
+    several experts and more draws it is not: the identity behind it needs draws from the density
+    in the weight, and here every draw comes from one component while the weight holds the
+    mixture. It is the estimator that the papers describe; in the MMVAE authors' code the second
+    weight never takes effect, because its hook is put on a copy of the draws.
+
+    Args:
+        beta: the weight that log q(z) has in the log-weights.
+
+    Source: Tucker et al., "Doubly Reparameterized Gradient Estimators", 2019 (arXiv 1810.04152);
+    used for mixtures by Shi et al. (arXiv 1911.03393).
+    """
+    value = iwae(weights, tight=tight)
+    masked = weights.value.masked_fill(~weights.usable, -math.inf).detach()
+    if tight:
+        flat = masked.flatten(0, 1).softmax(dim=0)
+        share = flat.view_as(masked)
+    else:
+        share = masked.softmax(dim=0).nan_to_num(0.0) / weights.usable.sum(dim=0)
+    # The normalised weight inside its own average, without the 1/K of the loose bound.
+    inner = share if tight else share * weights.usable.sum(dim=0)
+    inner = 1 - beta + beta * inner
+    for draw in weights.draws:
+        if draw.requires_grad:
+            draw.register_hook(lambda grad: grad * inner.view(*inner.shape, *[1] * (grad.ndim - 3)))
+    surrogate = torch.where(weights.usable, share * weights.value, 0.0).sum(dim=(0, 1))
+    return value.detach() + surrogate - surrogate.detach()
+
+
+def _by_sample(coefficients: Tensor) -> Tensor:
+    """Coefficients with the samples as last axis, of length 1 where all samples share them."""
+    return coefficients if coefficients.ndim == 3 else coefficients[..., None]

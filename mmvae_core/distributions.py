@@ -1,12 +1,17 @@
-"""Likelihoods, scale maps and the mixture of experts; ``torch.distributions`` does the rest."""
+"""Likelihoods, scale maps, priors and posteriors; ``torch.distributions`` does the rest.
+
+What is our own is there because ``torch.distributions`` draws without a generator, and a run that
+is to resume bit for bit needs one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor, nn
 from torch.distributions import (
     Categorical,
     Distribution,
@@ -14,17 +19,26 @@ from torch.distributions import (
     Laplace,
     MixtureSameFamily,
     Normal,
+    OneHotCategorical,
 )
 from torch.nn.functional import softplus
 
 __all__ = [
+    "FAMILIES",
     "LIKELIHOODS",
     "SCALES",
+    "ClusterPrior",
+    "Posterior",
+    "StandardPrior",
     "bounded_scale",
+    "categorical",
     "exponential_scale",
     "laplace",
+    "log_density",
     "mixture_of_experts",
     "normal",
+    "softmax_scale",
+    "standard_noise",
 ]
 
 LAPLACE_SCALE = 0.75  # the authors' code of CoDE-VAE (arXiv 2505.01134)
@@ -40,7 +54,16 @@ def normal(params: Tensor, scale: float = 1.0) -> Normal:
     return Normal(params, params.new_full((), scale), validate_args=False)
 
 
+def categorical(params: Tensor, scale: float = 1.0) -> OneHotCategorical:
+    """One of U classes, as a one-hot vector of shape ``[..., U]``; ``params`` are the logits.
+
+    ``scale`` has no meaning here; it is there because every likelihood has one.
+    """
+    return OneHotCategorical(logits=params, validate_args=False)
+
+
 LIKELIHOODS: dict[str, Callable[..., Distribution]] = {
+    "categorical": categorical,
     "laplace": laplace,
     "normal": normal,
 }
@@ -61,10 +84,163 @@ def bounded_scale(raw: Tensor) -> Tensor:
     return torch.exp(-softplus(-raw))
 
 
+def softmax_scale(raw: Tensor) -> Tensor:
+    """``D softmax(raw) + 1e-6``: the D scales of an expert always have the mean 1.
+
+    The map of the authors' code of MMVAE and MMVAE+ (arXiv 1911.03393), for Laplace experts: an
+    expert may choose which dimensions it knows, but not to know all of them well.
+    """
+    return raw.shape[-1] * torch.softmax(raw, dim=-1) + 1e-6
+
+
 SCALES: dict[str, Callable[[Tensor], Tensor]] = {
     "exponential": exponential_scale,
     "bounded": bounded_scale,
+    "softmax": softmax_scale,
 }
+
+FAMILIES = {"laplace": Laplace, "normal": Normal}
+"""Families of experts: location and scale families with independent dimensions."""
+
+
+def standard_noise(
+    family: str, shape: tuple[int, ...], like: Tensor, generator: Generator | None
+) -> Tensor:
+    """Noise of location 0 and scale 1 with the device and precision of ``like``."""
+    if family == "normal":
+        return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+    # The inverse of Laplace's distribution function, of a uniform number in (-1/2, 1/2).
+    u = torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype) - 0.5
+    tiny = torch.finfo(like.dtype).tiny
+    return -u.sign() * (1 - 2 * u.abs()).clamp_min(tiny).log()
+
+
+def log_density(
+    family: str,
+    z: Float[Tensor, "*batch D"],
+    loc: Float[Tensor, "*params"],
+    scale: Float[Tensor, "*params"],
+) -> Tensor:
+    """log q(z) of a factorised density of this family, in nats, summed over the latent.
+
+    ``loc`` and ``scale`` are broadcast against ``z``.
+    """
+    return FAMILIES[family](loc, scale, validate_args=False).log_prob(z).sum(dim=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    r"""q(z|x_S) for K subsets: a mixture of C factorised components, one where experts agree.
+
+    .. math:: q_k(z) = \sum_c w_{ckb}\, q(z; \mu_{ckb}, \sigma_{ckb})
+
+    Args:
+        loc, scale: ``[C, K, B, D]``, of the components.
+        weights: ``[C, K, B]``, summing to 1 over the components; 0 switches one off.
+        family: of the components, from :data:`FAMILIES`.
+    """
+
+    loc: Float[Tensor, "C K B D"]
+    scale: Float[Tensor, "C K B D"]
+    weights: Float[Tensor, "C K B"]
+    family: str = "normal"
+
+    @property
+    def mean(self) -> Float[Tensor, "K B D"]:
+        return (self.weights[..., None] * self.loc).sum(dim=0)
+
+    @property
+    def stddev(self) -> Float[Tensor, "K B D"]:
+        within = self.scale.square() * (2.0 if self.family == "laplace" else 1.0)
+        spread = (self.loc - self.mean).square()
+        return (self.weights[..., None] * (within + spread)).sum(dim=0).sqrt()
+
+    def draw(self, samples: int, generator: Generator | None = None) -> Float[Tensor, "L K B D"]:
+        """``samples`` draws from every posterior: a component for each draw, then its noise."""
+        (count, *batch), dim = self.weights.shape, self.loc.shape[-1]
+        noise = standard_noise(self.family, (samples, *batch, dim), self.loc, generator)
+        if count == 1:
+            return self.loc + self.scale * noise
+        flat = self.weights.flatten(1).T  # (K B, C)
+        chosen = torch.multinomial(flat, samples, replacement=True, generator=generator)
+        index = chosen.T.view(samples, *batch, 1).expand(-1, *[-1] * len(batch), dim)
+        return self.loc.gather(0, index) + self.scale.gather(0, index) * noise
+
+    def log_prob(self, z: Float[Tensor, "L K B D"]) -> Float[Tensor, "L K B"]:
+        """log q_k(z) in nats."""
+        each = log_density(self.family, z[:, None], self.loc, self.scale)  # (L, C, K, B)
+        return (each + self.weights.log()).logsumexp(dim=1)
+
+
+class StandardPrior(nn.Module):
+    """p(z): location 0 and scale 1 in every dimension, normal or Laplace."""
+
+    def __init__(self, family: str = "normal") -> None:
+        super().__init__()
+        self.family = family
+
+    def log_prob(self, z: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
+        """log p(z) in nats."""
+        return log_density(self.family, z, z.new_zeros(()), z.new_ones(()))
+
+    def draw(self, shape: tuple[int, ...], like: Tensor, generator: Generator | None) -> Tensor:
+        """Draws of this shape, whose last axis is the latent."""
+        return standard_noise(self.family, shape, like, generator)
+
+
+class ClusterPrior(nn.Module):
+    r"""CMVAE's prior, a learned mixture of Gaussians: p(z) = Σ_c π_c N(z; μ_c, diag(σ_c²)).
+
+    Args:
+        clusters: C, how many to start with.
+        latent_dim: D.
+
+    The buffer ``kept`` ``[C]`` says which of them take part; the rest have π_c = 0
+    (:func:`mmvae_core.metrics.prune_clusters` switches clusters off). Means start uniform in
+    (-1, 1) as in the authors' code; the scales, which stay 1 there, are learned.
+
+    Source: Palumbo et al., "Deep Generative Clustering with Multimodal Diffusion Variational
+    Autoencoders", ICLR 2024.
+    """
+
+    kept: Tensor
+
+    def __init__(self, clusters: int, latent_dim: int) -> None:
+        super().__init__()
+        if clusters < 1:
+            raise ValueError(f"clusters must be at least 1; got {clusters}")
+        self.logits = nn.Parameter(torch.zeros(clusters))
+        self.loc = nn.Parameter(2 * torch.rand(clusters, latent_dim) - 1)
+        self.log_scale = nn.Parameter(torch.zeros(clusters, latent_dim))
+        self.register_buffer("kept", torch.ones(clusters, dtype=torch.bool))
+
+    @property
+    def log_weights(self) -> Float[Tensor, " C"]:
+        """log π."""
+        return self.logits.masked_fill(~self.kept, float("-inf")).log_softmax(dim=0)
+
+    def log_joint(self, z: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch C"]:
+        """log p(z, c) in nats."""
+        each = log_density("normal", z[..., None, :], self.loc, self.log_scale.exp())
+        return each + self.log_weights
+
+    def log_prob(self, z: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
+        """log p(z) in nats."""
+        return self.log_joint(z).logsumexp(dim=-1)
+
+    def assignment(self, z: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch C"]:
+        """p(c|z), the share of every cluster in z."""
+        return self.log_joint(z).softmax(dim=-1)
+
+    def draw(self, shape: tuple[int, ...], like: Tensor, generator: Generator | None) -> Tensor:
+        """Draws of this shape: a cluster, then its Gaussian."""
+        *batch, dim = shape
+        count = torch.Size(batch).numel()
+        chosen = torch.multinomial(
+            self.log_weights.exp(), count, replacement=True, generator=generator
+        )
+        noise = standard_noise("normal", (count, dim), like, generator)
+        return (self.loc[chosen] + self.log_scale.exp()[chosen] * noise).view(shape)
 
 
 def mixture_of_experts(
@@ -108,4 +284,5 @@ def mixture_of_experts(
 
 def event_log_prob(likelihood: Distribution, x: Tensor, event_dims: int) -> Tensor:
     """log p(x) in nats, summed over the last ``event_dims`` dimensions."""
-    return Independent(likelihood, event_dims, validate_args=False).log_prob(x)
+    over = event_dims - len(likelihood.event_shape)
+    return Independent(likelihood, over, validate_args=False).log_prob(x)

@@ -271,22 +271,17 @@ class LinearGaussian:
             options: more of :class:`MultimodalVAE`'s arguments, such as ``names``.
 
         Raises:
-            ValueError: an expert is not diagonal, or the noises differ (a model has one
-                likelihood scale for all modalities).
+            ValueError: an expert is not diagonal.
         """
         if not self.is_diagonal:
             raise ValueError(
                 "exact encoders need diagonal posteriors, so maps with orthogonal columns; "
                 "LinearGaussian.random(..., orthogonal=True) gives some"
             )
-        if len(set(self.noise)) > 1:
-            raise ValueError(
-                f"a model has one likelihood scale, so one noise variance; got {self.noise}"
-            )
         model = MultimodalVAE(
-            recipe, [(p,) for p in self.widths], self.latent_dim, networks="dense",
-            likelihood="normal", likelihood_scale=math.sqrt(self.noise[0]), scale="exponential",
-            **options,
+            recipe, [(p,) for p in self.widths], self.latent_dim, networks="linear",
+            likelihood="normal", likelihood_scale=[math.sqrt(v) for v in self.noise],
+            scale="exponential", **options,
         )  # fmt: skip
         model.encoders = nn.ModuleList(
             _ExactEncoder(w, v) for w, v in zip(self.maps, self.noise, strict=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -17,10 +18,14 @@ __all__ = [
     "NETWORKS",
     "DenseDecoder",
     "DenseEncoder",
+    "LinearDecoder",
+    "LinearEncoder",
     "PolyMNISTDecoder",
     "PolyMNISTEncoder",
     "SmallDecoder",
     "SmallEncoder",
+    "VectorDecoder",
+    "VectorEncoder",
     "pair",
 ]
 
@@ -63,6 +68,59 @@ class DenseDecoder(nn.Module):
             nn.Linear(latent_dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
             nn.Linear(hidden, prod(shape)), nn.Sigmoid(), nn.Unflatten(1, shape),
         )  # fmt: skip
+
+    def forward(self, z: Float[Tensor, "N D"]) -> Float[Tensor, "N *shape"]:
+        return self.body(z)
+
+
+class VectorEncoder(nn.Module):
+    """Two hidden layers on numbers of any range; for vectors and one-hot labels."""
+
+    def __init__(self, shape: Shape, latent_dim: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Flatten(), nn.Linear(prod(shape), hidden), nn.SiLU(),
+            nn.Linear(hidden, hidden), nn.SiLU(),
+        )  # fmt: skip
+        self.heads = _Heads(hidden, latent_dim)
+
+    def forward(self, x: Float[Tensor, "B *shape"]) -> tuple[Tensor, Tensor]:
+        return self.heads(self.body(x))
+
+
+class VectorDecoder(nn.Module):
+    """The mirror of :class:`VectorEncoder`; the output has no bounds (locations, or logits)."""
+
+    def __init__(self, shape: Shape, latent_dim: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Linear(latent_dim, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(),
+            nn.Linear(hidden, prod(shape)), nn.Unflatten(1, shape),
+        )  # fmt: skip
+
+    def forward(self, z: Float[Tensor, "N D"]) -> Float[Tensor, "N *shape"]:
+        return self.body(z)
+
+
+class LinearEncoder(nn.Module):
+    """Location linear in the data, one scale for all of them: exact in a linear-Gaussian world."""
+
+    def __init__(self, shape: Shape, latent_dim: int) -> None:
+        super().__init__()
+        self.loc = nn.Sequential(nn.Flatten(), nn.Linear(prod(shape), latent_dim))
+        self.raw_scale = nn.Parameter(torch.zeros(latent_dim))
+
+    def forward(self, x: Float[Tensor, "B *shape"]) -> tuple[Tensor, Tensor]:
+        loc = self.loc(x)
+        return loc, self.raw_scale.expand_as(loc)
+
+
+class LinearDecoder(nn.Module):
+    """Data linear in the latent; with a Normal likelihood the model is probabilistic PCA."""
+
+    def __init__(self, shape: Shape, latent_dim: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(latent_dim, prod(shape)), nn.Unflatten(1, shape))
 
     def forward(self, z: Float[Tensor, "N D"]) -> Float[Tensor, "N *shape"]:
         return self.body(z)
@@ -153,6 +211,8 @@ class PolyMNISTDecoder(nn.Module):
 
 NETWORKS: dict[str, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] = {
     "dense": (DenseEncoder, DenseDecoder),
+    "vector": (VectorEncoder, VectorDecoder),
+    "linear": (LinearEncoder, LinearDecoder),
     "small": (SmallEncoder, SmallDecoder),
     "polymnist": (PolyMNISTEncoder, PolyMNISTDecoder),
 }

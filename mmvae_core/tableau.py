@@ -11,18 +11,22 @@ where ``cond[k]`` says which experts make the posterior ``q_k``, ``ref[r]`` whic
 reference ``r_r``, and the prior N(0, I) is one more expert: the last column of both. As a
 Runge-Kutta solver is a Butcher tableau, a recipe is such a tableau and the engine that evaluates
 it (:mod:`mmvae_core.bounds`) is written once.
+
+Where samples differ, in what is missing or in which subsets were drawn for them, every sample has
+a tableau of its own: :class:`SampleTableaux` holds them as the same four arrays with one more axis.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["Tableau", "with_prior"]
+__all__ = ["SampleTableaux", "Tableau", "with_prior"]
 
 
 def with_prior(masks: Bool[Tensor, "K M"], *, prior: bool) -> Bool[Tensor, "K M+1"]:
@@ -38,6 +42,7 @@ class Tableau:
         cond: bool ``[K, M + 1]``, the experts behind posterior ``k``; last column: the prior.
         recon: ``[K, M]``, the weight of modality ``m``'s log-likelihood under posterior ``k``.
         ref: bool ``[R, M + 1]``, the experts behind reference ``r``; the prior is ``0...01``.
+            ``R`` may be 0, for objectives on log-weights (:func:`mmvae_core.bounds.iwae`).
         kl: ``[K, R]``, the weight of ``KL(q_k || r_r)``.
 
     Raises:
@@ -134,6 +139,104 @@ class Tableau:
         prior = torch.zeros(self.num_modalities + 1, dtype=torch.bool)
         prior[-1] = True
         weight = self.kl.sum(dim=1, keepdim=True)  # (K, 1)
-        prior_only = bool((self.ref == prior).all())
+        prior_only = bool(((self.ref == prior).all(dim=1) | (self.kl == 0).all(dim=0)).all())
         recon_fits = torch.isclose(self.recon, weight) | (self.recon == 0)
         return prior_only and bool(recon_fits.all()) and bool((weight > 0).all())
+
+    @property
+    def row_weights(self) -> Float[Tensor, " K"]:
+        """The total weight of every posterior's regulariser; 1 where it has none."""
+        return self.kl.sum(dim=1) if self.num_references else torch.ones(self.num_posteriors)
+
+    def embedded(self, members: Bool[Tensor, " W"]) -> Tableau:
+        """The same objective for the modalities ``members`` among more: absent ones get zeros.
+
+        Raises:
+            ValueError: the mask does not name as many modalities as the tableau has.
+        """
+        if int(members.sum()) != self.num_modalities:
+            raise ValueError(
+                f"members must name {self.num_modalities} modalities, as many as the tableau has; "
+                f"got {members.int().tolist()}"
+            )
+        if members.all():
+            return self
+        columns = torch.cat([members, torch.ones(1, dtype=torch.bool)])
+
+        def wider(rows: Tensor, mask: Tensor) -> Tensor:
+            result = rows.new_zeros(len(rows), len(mask))
+            result[:, mask] = rows
+            return result
+
+        return Tableau(
+            wider(self.cond, columns), wider(self.recon, members),
+            wider(self.ref, columns), self.kl,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class SampleTableaux:
+    """One tableau for every sample of a batch; shorter ones end in rows without weight.
+
+    Args:
+        cond, recon, ref, kl: as in :class:`Tableau`, with the samples as last axis.
+    """
+
+    cond: Bool[Tensor, "K E B"]
+    recon: Float[Tensor, "K M B"]
+    ref: Bool[Tensor, "R E B"]
+    kl: Float[Tensor, "K R B"]
+
+    @classmethod
+    def gather(cls, tableaux: Sequence[Tableau], which: Int[Tensor, " B"]) -> SampleTableaux:
+        """Sample ``b`` gets ``tableaux[which[b]]``."""
+        num_posteriors = max(tableau.num_posteriors for tableau in tableaux)
+        num_references = max(tableau.num_references for tableau in tableaux)
+        padded = [_padded(tableau, num_posteriors, num_references) for tableau in tableaux]
+        stacks = (torch.stack(parts) for parts in zip(*padded, strict=True))
+        return cls(*(stack[which].movedim(0, -1) for stack in stacks))
+
+    def rows(self, chosen: Int[Tensor, "N B"], factor: Float[Tensor, "N B"]) -> SampleTableaux:
+        """Of every sample the rows ``chosen``, their weights multiplied by ``factor``."""
+
+        def take(values: Tensor) -> Tensor:
+            index = chosen[:, None].expand(-1, values.shape[1], -1)
+            return values.gather(0, index)
+
+        weight = factor[:, None]
+        return SampleTableaux(
+            take(self.cond), take(self.recon) * weight, self.ref, take(self.kl) * weight
+        )
+
+    def to(self, device: torch.device) -> SampleTableaux:
+        """The same on ``device``."""
+        return SampleTableaux(
+            *(part.to(device) for part in (self.cond, self.recon, self.ref, self.kl))
+        )
+
+    @property
+    def num_posteriors(self) -> int:
+        return self.cond.shape[0]
+
+    @property
+    def num_references(self) -> int:
+        return self.ref.shape[0]
+
+
+def _padded(tableau: Tableau, num_posteriors: int, num_references: int) -> tuple[Tensor, ...]:
+    """The arrays of ``tableau`` with rows of the prior alone, without weight, at their ends."""
+
+    def prior_rows(count: int) -> Tensor:
+        rows = torch.zeros(count, tableau.num_modalities + 1, dtype=torch.bool)
+        rows[:, -1] = True
+        return rows
+
+    more = num_posteriors - tableau.num_posteriors
+    more_references = num_references - tableau.num_references
+    kl = torch.nn.functional.pad(tableau.kl, (0, more_references, 0, more))
+    return (
+        torch.cat([tableau.cond, prior_rows(more)]),
+        torch.nn.functional.pad(tableau.recon, (0, 0, 0, more)),
+        torch.cat([tableau.ref, prior_rows(more_references)]),
+        kl,
+    )

@@ -324,7 +324,6 @@ ONE = torch.ones(3, 2).double()
         (lambda: LinearGaussian.random(2, 3, [4, 4, 4]), "width must be one number or 2"),
         (lambda: LinearGaussian.random(2, 3, 4, noise=[1.0]), "noise must be one number or 2"),
         (lambda: WORLDS["full"].model(recipes.mopoe(3)), "need diagonal posteriors"),
-        (lambda: WORLDS["diagonal"].model(recipes.mopoe(3)), "one likelihood scale"),
         (lambda: LinearGaussian.fit((ONE,), 2), "latent_dim must lie in 1..1"),
         (lambda: WORLDS["full"].posterior((ONE,)), "x must hold 3 views; got 1"),
         (lambda: WORLDS["full"].posterior((ONE,) * 3, torch.ones(2).bool()), "mask of 3"),

@@ -6,10 +6,11 @@ import json
 
 import pytest
 import torch
+from torch import Tensor
 
 from mmvae_core import recipes, subsets
 from mmvae_core.data.dataset import Batch, MultimodalDataset
-from mmvae_core.model import MultimodalVAE
+from mmvae_core.model import MultimodalVAE, evidence, objective
 from mmvae_core.training import TrainConfig, fit, load_model
 
 VARIANTS = [
@@ -23,8 +24,25 @@ VARIANTS = [
     ("code_vae", {"rho": "learned"}),
     ("code_vae", {"rho": "shared_prior"}),
     ("code_vae", {"corr": [[1.0, 0.2, 0.1], [0.2, 1.0, 0.3], [0.1, 0.3, 1.0]], "weights": "equal"}),
+    ("code_vae", {"corr": "learned", "weights": "closed_form"}),
+    ("code_vae", {"rho": 0.2, "weights": [1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 3.0]}),
     ("wb_vae", {}),
     ("mwb_vae", {}),
+    ("mmvae", {}),
+    ("mmvae", {"bound": "dreg", "latent": "normal"}),
+    ("mmvae", {"bound": "iwae", "tight": True}),
+    ("mmvae", {"bound": "elbo"}),
+    ("mmjsd", {}),
+    ("mmvae_plus", {"private_dim": 2}),
+    ("mmvae_plus", {"private_dim": 2, "bound": "dreg"}),
+    ("cmvae", {"private_dim": 2, "clusters": 5}),
+    ("mmvm", {}),
+    ("mmvm", {"kl": "sampled"}),
+    ("mmvm", {"mixture": "gate", "anneal_epochs": 1.0}),
+    ("mmvm", {"mixture": "gate", "kl": "sampled", "alpha": 0.1}),
+    ("permutation_invariant", {"hidden": 8}),
+    ("permutation_invariant", {"aggregation": "self_attention", "hidden": 8}),
+    ("permutation_invariant", {"bound": "mixture", "hidden": 8}),
 ]
 IDS = ["-".join([name, *map(str, options)]) + f"-{i}" for i, (name, options) in enumerate(VARIANTS)]
 
@@ -103,7 +121,11 @@ def test_encoders_run_once_and_decoders_only_where_asked() -> None:
 
 def test_absent_modalities_leave_the_recipe_of_those_that_are_there(monkeypatch) -> None:
     """With m2 absent, loss and terms are those of a two-view model with the same networks."""
-    monkeypatch.setattr(MultimodalVAE, "_draw", lambda self, loc, scale, n, generator: loc[None])
+
+    def still(family: str, shape: tuple[int, ...], like: Tensor, generator: object) -> Tensor:
+        return like.new_zeros(shape)
+
+    monkeypatch.setattr(objective, "standard_noise", still)
     data = pictures()
     three = make("mopoe", {})
     two = MultimodalVAE(recipes.mopoe(2), [(3, 8, 8)] * 2, 4, networks="dense", scale="bounded")
@@ -121,7 +143,7 @@ def test_absent_modalities_leave_the_recipe_of_those_that_are_there(monkeypatch)
 def test_mvae_draws_subsets_between_the_singletons_and_the_full_set() -> None:
     recipe = recipes.mvae(4, random_subsets=50)
     generator = torch.Generator().manual_seed(0)
-    rows = recipe.draw(generator).subsets
+    rows = recipe.plan(8, generator=generator).subsets
     assert torch.equal(rows[:4], subsets.singletons(4)) and rows[4].all()
     sizes = rows[5:].sum(1)
     assert len(sizes) == 50 and set(sizes.tolist()) == {2, 3}
@@ -133,8 +155,8 @@ def test_learned_weights_arrive_at_softmax_of_the_bounds() -> None:
     gamma = 5.0
     model = make("code_vae", {"entropy_scale": gamma})
     batch = pictures().batch(torch.arange(24))
-    evidence = model.evidence(batch, generator=torch.Generator().manual_seed(4))
-    bounds = (evidence.recon[0].sum(1) - evidence.kl[:, 0]).mean(1).detach()
+    found = evidence(model, batch, generator=torch.Generator().manual_seed(4))
+    bounds = (found.recon[0].sum(1) - found.kl[:, 0]).mean(1).detach()
     optimiser = torch.optim.Adam([model.mixture_logits], lr=0.1)
     for _ in range(200):
         loss, _ = model.loss(batch, generator=torch.Generator().manual_seed(4))
@@ -155,12 +177,15 @@ def test_cite_prints_each_paper_once() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: recipes.build("codevae", 3), "no recipe is called 'codevae'; there are code_vae"),
+        (lambda: recipes.build("codevae", 3), "no recipe is called 'codevae'; there are cmvae, "),
         (lambda: recipes.build("mopoe", 3, rho=0.1), "mopoe has no option rho; it has aggregation"),
         (lambda: recipes.build("wb_vae", 3, rho=0.1), "it has none"),
         (lambda: recipes.code_vae(5, rho=-0.3), r"rho must lie in \(-0.25, 1\) for 5 experts"),
         (lambda: recipes.code_vae(3, rho="free"), "a number, 'learned' or 'shared_prior'"),
-        (lambda: recipes.code_vae(3, weights="free"), "'learned' or 'equal'"),
+        (
+            lambda: recipes.code_vae(3, weights="free"),
+            "weights must be one of learned, closed_form, equal, or numbers",
+        ),
         (lambda: recipes.code_vae(3, entropy_scale=0), "entropy_scale must be positive"),
         (lambda: recipes.code_vae(3, corr=[[1, 0], [0, 1]]), "3x3 correlation matrix"),
         (
@@ -183,7 +208,7 @@ def test_cite_prints_each_paper_once() -> None:
         (lambda: MultimodalVAE(recipes.mopoe(2), [(3, 8, 8)] * 2, 0), "latent_dim must be"),
         (
             lambda: MultimodalVAE(recipes.mopoe(2), [(3, 8, 8)] * 2, 4, networks="huge"),
-            "networks are called dense, small, polymnist; got 'huge'",
+            "networks are called dense, vector, linear, small, polymnist; got 'huge'",
         ),
         (
             lambda: MultimodalVAE(recipes.mopoe(2), [(3, 9, 8)] * 2, 4),
@@ -217,4 +242,4 @@ def test_a_posterior_needs_its_members() -> None:
     model = make("mopoe", {})
     model.posterior(batch, subsets.powerset(3)[:2])
     with pytest.raises(ValueError, match=r"sample 1 lacks a modality of subset m0\+m1\+m2"):
-        model.posterior(batch)
+        model.posterior(batch, subsets.full(3))

@@ -9,7 +9,8 @@ data's own device takes microseconds, so there are no loader workers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -35,9 +36,18 @@ class Batch:
     x: tuple[Float[Tensor, "B ..."], ...]
     present: Bool[Tensor, "B M"]
     label: Int[Tensor, " B"] | None = None
+    _complete: bool | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.present)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every sample has every modality. A batch of a complete data set knows it
+        without halting an accelerator."""
+        if self._complete is None or self.present.device.type == "cpu":
+            return bool(self.present.all())
+        return self._complete
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,6 +106,11 @@ class MultimodalDataset:
         """The shape of one sample in each modality, such as ``((3, 16, 16), (3, 16, 16))``."""
         return tuple(tuple(view.shape[1:]) for view in self.x)
 
+    @cached_property
+    def complete(self) -> bool:
+        """Whether every sample has every modality."""
+        return bool(self.present.all())
+
     @property
     def device(self) -> torch.device:
         """Where the data are, and where its batches will be."""
@@ -125,7 +140,8 @@ class MultimodalDataset:
             absent = ~present[:, m].view(-1, *[1] * (picture.ndim - 1))
             views.append(picture.masked_fill_(absent, 0.0))
         label = None if self.label is None else self.label[indices]
-        return Batch(x=tuple(views), present=present, label=label)
+        known = True if self.complete else None
+        return Batch(x=tuple(views), present=present, label=label, _complete=known)
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """All samples once, in order; the last batch holds what is left.

@@ -47,11 +47,9 @@ def conditional_coherence(
         targets = [m for m in range(len(names)) if not subset[m]]
         hits = dict.fromkeys(targets, 0)
         for batch in data.batches(BATCH):
-            loc, scale = model.posterior(batch, subset[None])
-            noise = torch.randn(loc.shape, generator=generator, device=loc.device, dtype=loc.dtype)
-            decoded = model.decode((loc + scale * noise)[0], targets)
+            made = model.generate(batch, subset, generator=generator, modalities=targets)
             for m in targets:
-                predicted = classifiers[m](decoded[names[m]].mean).argmax(1)
+                predicted = classifiers[m](made[names[m]]).argmax(1)
                 hits[m] += int((predicted == batch.label).sum())
         result[subsets.name(subset, names)] = {
             names[m]: proportion(hit, len(data)) for m, hit in hits.items()

@@ -7,10 +7,10 @@ from math import log
 import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
-from torch.distributions import Normal
 
 from mmvae_core import subsets
 from mmvae_core.data.dataset import Batch, MultimodalDataset
+from mmvae_core.distributions import Posterior, StandardPrior
 from mmvae_core.metrics.estimate import Estimate, mean_estimate
 from mmvae_core.model import MultimodalVAE
 
@@ -26,17 +26,31 @@ def log_weights(
     draws: int,
     generator: Generator | None = None,
 ) -> Float[Tensor, "L B"]:
-    """log p(X, z) − log q(z|x_S) for ``draws`` draws z ~ q(z|x_S), in nats."""
-    loc, scale = model.posterior(batch, subset[None])  # (1, B, D)
-    shape = (draws, *loc.shape[1:])
-    noise = torch.randn(shape, generator=generator, device=loc.device, dtype=loc.dtype)
-    z = loc + scale * noise  # (L, B, D)
-    proposal = Normal(loc[0], scale[0], validate_args=False).log_prob(z).sum(-1)
-    prior = Normal(0.0, 1.0, validate_args=False).log_prob(z).sum(-1)
-    evidence = torch.zeros_like(prior)
+    """log p(X, z) − log q(z|x_S) for ``draws`` draws z ~ q(z|x_S), in nats.
+
+    Private latents, where the model has them, are drawn from the encoders of all modalities and
+    weighed in the same way: their prior and their density are part of the numbers.
+    """
+    experts = model.experts(batch)
+    q = model.posterior_of(experts, batch, subset[None])
+    z = q.draw(draws, generator)  # (L, 1, B, D)
+    log_w = model.prior.log_prob(z) - q.log_prob(z)
+    private = None
+    if model.recipe.private_dim:
+        own = Posterior(
+            experts.private_loc[None],
+            experts.private_scale[None],
+            torch.ones_like(experts.loc[None, ..., 0]),
+            model.recipe.family,
+        )
+        private = own.draw(draws, generator)  # (L, M, B, W)
+        log_w = log_w + (
+            StandardPrior(model.recipe.family).log_prob(private) - own.log_prob(private)
+        ).sum(dim=1, keepdim=True)
     for m, x in enumerate(batch.x):
-        evidence += model.log_likelihood(m, z[:, None], x)[:, 0]  # (L, B)
-    return evidence + prior - proposal
+        latents = z if private is None else torch.cat([z, private[:, m : m + 1]], dim=-1)
+        log_w = log_w + model.log_likelihood(m, latents, x)
+    return log_w[:, 0]
 
 
 @torch.no_grad()

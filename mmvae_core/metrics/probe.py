@@ -25,7 +25,7 @@ def latent_means(
 ) -> np.ndarray:
     """The means of q(z|x_S) for every subset: ``[K, N, D]``."""
     model.eval()
-    means = [model.posterior(batch, rows)[0] for batch in data.batches(512)]
+    means = [model.posterior(batch, rows).mean for batch in data.batches(512)]
     return torch.cat(means, dim=1).cpu().numpy()
 
 

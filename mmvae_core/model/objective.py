@@ -1,0 +1,314 @@
+"""From a model and a batch to the objective, by the two paths of :mod:`mmvae_core.bounds`."""
+
+from __future__ import annotations
+
+from math import log
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from mmvae_core import bounds, subsets
+from mmvae_core.bounds import Evidence, LogWeights
+from mmvae_core.data.dataset import Batch
+from mmvae_core.distributions import log_density, standard_noise
+from mmvae_core.model.vae import Experts, MultimodalVAE
+from mmvae_core.tableau import SampleTableaux, Tableau
+
+__all__ = ["evidence", "log_weights", "terms"]
+
+BASELINE_RATE = 0.05  # of the running mean that the sampled gradient of the mixture is taken from
+
+
+def evidence(
+    model: MultimodalVAE,
+    batch: Batch,
+    tableau: Tableau | SampleTableaux | None = None,
+    *,
+    samples: int = 1,
+    generator: Generator | None = None,
+    noise: Float[Tensor, "L K B D"] | None = None,
+) -> Evidence:
+    """What the batch says about every term of the tableau (the recipe's own by default), in nats.
+
+    Args:
+        samples: L, draws from every posterior.
+        generator: of their noise; or ``noise`` itself.
+    """
+    if tableau is None:
+        tableau = model.recipe.plan(len(batch), None if batch.complete else batch.present.cpu())
+    experts = model.experts(batch)
+    loc, scale = model.aggregate_experts(experts.loc, experts.scale, tableau.cond)  # (K, B, D)
+    if noise is None:
+        noise = standard_noise("normal", (samples, *loc.shape), loc, generator)
+    z = loc + scale * noise  # (L, K, B, D)
+    kl = _divergences(model, experts, tableau, loc, scale, z)
+    wanted = tableau.recon != 0  # on the host
+    columns = []
+    for m in range(len(model.names)):
+        column = loc.new_zeros(z.shape[:3])
+        rows = wanted[:, m].nonzero()
+        if len(rows) == wanted[:, m].numel():
+            column = model.log_likelihood(m, z, batch.x[m])
+        elif len(rows):
+            index = tuple(part.to(model.device) for part in rows.unbind(dim=1))
+            if len(index) == 1:  # whole rows: posterior k for every sample
+                column = column.index_copy(
+                    1, index[0], model.log_likelihood(m, z[:, index[0]], batch.x[m])
+                )
+            else:  # posterior k for sample b
+                k, b = index
+                values = model.log_likelihood(m, z[:, k, b], batch.x[m][b])  # (L, N)
+                column = column.index_put((torch.arange(len(z), device=z.device)[:, None], k, b),
+                                          values)  # fmt: skip
+        columns.append(column)
+    return Evidence(torch.stack(columns, dim=2), kl)
+
+
+def log_weights(
+    model: MultimodalVAE,
+    batch: Batch,
+    *,
+    beta: float = 1.0,
+    samples: int = 1,
+    generator: Generator | None = None,
+    hold: bool = False,
+) -> LogWeights:
+    r"""log p(X, z) - log q(z|X) for ``samples`` draws from every expert, q the mixture of all.
+
+    With private latents, :math:`w` of draw and expert k,
+
+    .. math::
+        \sum_n \lambda_n \log p(x_n|z, w_n)
+        + \beta\,[\log p(z) - \log q(z|X) + \log p(w_k) - \log q(w_k|x_k)],
+
+    where :math:`w_k` comes from k's own encoder and the others from their auxiliary priors.
+
+    Args:
+        hold: hold the parameters of q fixed inside its density, as
+            :func:`mmvae_core.bounds.dreg` needs it.
+    """
+    recipe, family = model.recipe, model.recipe.family
+    experts = model.experts(batch)
+    usable = batch.present.T  # (K, B): every expert is a component
+    z = _draw(experts.loc, experts.scale, samples, family, generator)  # (L, K, B, D)
+    density = [part.detach() if hold else part for part in experts]
+    each = log_density(family, z[:, :, None], density[0], density[1])  # (L, K, M, B)
+    each = each.masked_fill(~usable, float("-inf"))
+    log_q = each.logsumexp(dim=2) - usable.sum(dim=0).log()  # (L, K, B)
+    regular = model.prior.log_prob(z) - log_q
+    draws: tuple[Tensor, ...] = (z,)
+    if recipe.private_dim:
+        own = _draw(experts.private_loc, experts.private_scale, samples, family, generator)
+        regular = regular + log_density(family, own, own.new_zeros(()), own.new_ones(()))
+        regular = regular - log_density(family, own, density[2], density[3])
+        draws = (z, own)
+        # For every target modality n and source k a draw from n's auxiliary prior, (L, K, n, B, W)
+        shape = (samples, len(own[0]), len(model.names), *own.shape[2:])
+        aside = standard_noise(family, shape, own, generator)
+        aside = aside * model.auxiliary_log_scale.exp()[:, None]
+    recon = []
+    for m, weight in enumerate(model.modality_weights):
+        latents = z
+        if recipe.private_dim:
+            mine = torch.zeros(len(model.names), dtype=torch.bool, device=z.device)
+            mine[m] = True
+            private = torch.where(mine[:, None, None], own, aside[:, :, m])
+            latents = torch.cat([z, private], dim=-1)
+        if batch.complete:
+            values = model.log_likelihood(m, latents, batch.x[m])  # (L, K, B)
+        else:
+            values = z.new_zeros(z.shape[:3])
+            k, b = (usable & usable[m]).nonzero(as_tuple=True)  # both are there
+            if len(k):
+                some = model.log_likelihood(m, latents[:, k, b], batch.x[m][b])
+                values = values.index_put(
+                    (torch.arange(samples, device=z.device)[:, None], k, b), some
+                )
+        recon.append(weight * values)
+    return LogWeights(sum(recon) + beta * regular, usable, draws, torch.stack(recon, dim=2))
+
+
+def terms(
+    model: MultimodalVAE,
+    batch: Batch,
+    tableau: Tableau | SampleTableaux,
+    beta: float,
+    samples: int,
+    generator: Generator | None,
+) -> dict[str, Tensor]:
+    """``loss`` and the terms it is made of, see :meth:`MultimodalVAE.loss`."""
+    if model.recipe.reduction == "elbo":
+        return _linear_terms(model, batch, tableau, beta, samples, generator)
+    reduction = model.recipe.reduction
+    weights = log_weights(model, batch, beta=beta, samples=samples, generator=generator,
+                          hold=reduction == "dreg")  # fmt: skip
+    tight = model.recipe.tight
+    if reduction == "mixture":
+        bound = bounds.mean_log_weight(weights).mean()
+    elif reduction == "iwae":
+        bound = bounds.iwae(weights, tight=tight).mean()
+    else:
+        bound = bounds.dreg(weights, beta=beta, tight=tight).mean()
+    usable = weights.usable
+    total = weights.recon.sum(dim=2)  # (L, K, B)
+    cost = torch.where(usable, total - weights.value, 0.0).mean(dim=0).sum() / usable.sum()
+    result = {"loss": -bound, "bound": bound, "kl": cost / beta}
+    for m, name in enumerate(model.names):
+        asked = usable & usable[m]
+        values = torch.where(asked, weights.recon[:, :, m].mean(dim=0), 0.0)
+        lam = model.modality_weights[m]
+        result[f"log_likelihood_{name}"] = values.sum() / asked.sum().clamp_min(1) / lam
+    return result
+
+
+def _linear_terms(
+    model: MultimodalVAE,
+    batch: Batch,
+    tableau: Tableau | SampleTableaux,
+    beta: float,
+    samples: int,
+    generator: Generator | None,
+) -> dict[str, Tensor]:
+    found = evidence(model, batch, tableau, samples=samples, generator=generator)
+    tableau = tableau.to(model.device)
+    rows = bounds.posterior_elbos(
+        found, tableau, beta=beta, modality_weights=model.modality_weights
+    )  # (K, B)
+    mixture = _closed_form(model, tableau, rows) if model.recipe.closed_form else model.mixture
+    if mixture is None:
+        bound = rows.sum(dim=0).mean()
+    else:
+        bound = _weighed(model, batch, tableau, rows, mixture)
+    objective = bound
+    if mixture is not None and model.recipe.entropy_scale is not None:
+        entropy = -(mixture * mixture.log()).sum()
+        objective = bound + model.recipe.entropy_scale * (entropy - log(len(mixture)))
+    # Averages over the posteriors that have the term.
+    kl_weight = _by_sample(tableau.kl, found.kl)
+    cost = torch.where(kl_weight != 0, kl_weight * found.kl, 0.0).sum() / kl_weight.sum()
+    result = {"loss": -objective, "bound": bound, "kl": cost}
+    recon_weight = _by_sample(tableau.recon, found.recon[0])
+    for m, name in enumerate(model.names):
+        asked = recon_weight[:, m] != 0
+        values = torch.where(asked, found.recon[:, :, m].mean(dim=0), 0.0)  # (K, B)
+        result[f"log_likelihood_{name}"] = values.sum() / asked.sum().clamp_min(1)
+    return result
+
+
+def _divergences(
+    model: MultimodalVAE,
+    experts: Experts,
+    tableau: Tableau | SampleTableaux,
+    loc: Tensor,
+    scale: Tensor,
+    z: Tensor,
+) -> Float[Tensor, "K R B"]:
+    """KL of every posterior to every reference, in nats."""
+    recipe, ref = model.recipe, tableau.ref
+    gate = None
+    if recipe.gate:
+        # One tableau gives all modalities that are present the same weight; the gate shares it out.
+        gate = model.gate(experts.loc, experts.scale, _present(tableau, loc))  # (M, B)
+    if not recipe.reference_mixture:
+        kl = bounds.gaussian_kl(
+            loc, scale,
+            *model.aggregate_experts(experts.loc, experts.scale, ref, recipe.reference_rule),
+        )  # fmt: skip
+        if gate is None:
+            return kl
+        # The reference of modality n, wherever it stands among the rows: M_present times g_n.
+        member = ref[:, :-1].to(loc)  # (R, M) or (R, M, B)
+        share = gate * (gate > 0).sum(dim=0)
+        member = member if member.ndim == 3 else member[..., None]
+        prior = (member.sum(dim=1) == 0).to(loc)
+        return kl * ((member * share).sum(dim=1) + prior)
+    # The prior's KL is known; that to a mixture is estimated at the draws.
+    prior = bounds.gaussian_kl(loc, scale, torch.zeros_like(loc[:1]), torch.ones_like(loc[:1]))
+    each = log_density("normal", z[:, :, None], experts.loc, experts.scale)  # (L, K, M, B)
+    log_q = log_density("normal", z, loc, scale)  # (L, K, B)
+    columns = []
+    for r in range(tableau.num_references):
+        members = ref[r, :-1].to(loc.device)  # (M,) or (M, B)
+        if not bool(ref[r, :-1].any()):
+            columns.append(prior[:, 0])
+            continue
+        members = members if members.ndim == 2 else members[:, None]
+        weight = members.to(loc) if gate is None else members * gate
+        weight = weight / weight.sum(dim=0).clamp_min(torch.finfo(loc.dtype).tiny)
+        mixture = (each + weight.log()).logsumexp(dim=2)
+        columns.append((log_q - mixture).mean(dim=0))
+    return torch.stack(columns, dim=1)
+
+
+def _present(tableau: Tableau | SampleTableaux, like: Tensor) -> Tensor | None:
+    """Which modalities the samples have, as the tableau's references tell: [M, B] or None."""
+    if isinstance(tableau, Tableau):
+        return None
+    return tableau.ref[:, :-1].any(dim=0).to(like.device)
+
+
+def _closed_form(model: MultimodalVAE, tableau: Tableau | SampleTableaux, rows: Tensor) -> Tensor:
+    """softmax(L / gamma) of the batch, held fixed: the envelope theorem gives the gradient."""
+    assert model.recipe.entropy_scale is not None
+    count = model.recipe.tableau.num_posteriors
+    if isinstance(tableau, Tableau):
+        each = rows.detach().mean(dim=1) * count  # a tableau weighs every bound by 1/K
+    else:
+        source = _sources(model, tableau)
+        weight = _by_sample(tableau.kl, rows[:, None]).sum(dim=1)  # (K, B)
+        value = torch.where(weight > 0, rows.detach() / weight.clamp_min(1e-30), 0.0)
+        total = rows.new_zeros(count).index_add(0, source.flatten(), value.flatten())
+        seen = rows.new_zeros(count).index_add(0, source.flatten(), (weight > 0).to(rows).flatten())
+        each = torch.where(seen > 0, total / seen.clamp_min(1), total.sum() / seen.sum())
+    return bounds.optimal_weights(each, model.recipe.entropy_scale)
+
+
+def _weighed(
+    model: MultimodalVAE,
+    batch: Batch,
+    tableau: Tableau | SampleTableaux,
+    rows: Tensor,
+    mixture: Tensor,
+) -> Tensor:
+    """The mean over the batch of the rows, weighed by the mixture instead of equally."""
+    if isinstance(tableau, Tableau):
+        return (rows * bounds.mixture_factors(mixture)[:, None].to(rows)).sum(dim=0).mean()
+    family = model.recipe.tableau.subsets.to(model.device)
+    available = subsets.available(family, batch.present)
+    factors = bounds.mixture_factors(mixture, available)  # (K, B) over all of the recipe's rows
+    factors = factors.gather(0, _sources(model, tableau)).to(rows)
+    if not mixture.requires_grad:
+        return (rows * factors).sum(dim=0).mean()
+    # A sampled sum depends on pi through the rows that happened to be drawn. Its gradient is
+    # unbiased with any number taken from every bound, and a number close to them takes the noise
+    # out: the bounds are thousands of nats, their differences tens.
+    weight = _by_sample(tableau.kl, rows[:, None]).sum(dim=1).to(rows)  # (n, B)
+    baseline = model.baseline.clone()
+    if model.training and torch.is_grad_enabled():
+        with torch.no_grad():
+            now = rows.sum(dim=0).mean()
+            rate = torch.where(model.baseline == 0, 1.0, BASELINE_RATE)
+            model.baseline += rate * (now - model.baseline)
+    return ((rows - weight * baseline) * factors).sum(dim=0).mean() + baseline
+
+
+def _sources(model: MultimodalVAE, tableau: SampleTableaux) -> Tensor:
+    """Which row of the recipe's own tableau every row is, [K, B]; 0 for rows without weight."""
+    own = model.recipe.tableau.cond
+    powers = 2 ** torch.arange(own.shape[1])
+    table = torch.zeros(2 ** own.shape[1], dtype=torch.long)
+    table[(own * powers).sum(dim=1)] = torch.arange(len(own))
+    codes = (tableau.cond * powers[:, None].to(tableau.cond.device)).sum(dim=1)
+    return table.to(model.device)[codes.to(model.device)]
+
+
+def _by_sample(coefficients: Tensor, like: Tensor) -> Tensor:
+    wide = coefficients if coefficients.ndim == 3 else coefficients[..., None]
+    return wide.to(like).expand_as(like)
+
+
+def _draw(
+    loc: Tensor, scale: Tensor, samples: int, family: str, generator: Generator | None
+) -> Float[Tensor, "L K B D"]:
+    return loc + scale * standard_noise(family, (samples, *loc.shape), loc, generator)

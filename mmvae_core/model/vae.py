@@ -1,0 +1,493 @@
+r"""Networks and a recipe, joined to a multimodal VAE.
+
+One pass over a batch: every encoder once, all posteriors of the tableau at once, every decoder
+once on all the latents that it has to reconstruct.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from math import inf
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Generator, Tensor, nn
+from torch.distributions import Distribution
+
+from mmvae_core import networks as nets
+from mmvae_core import recipes, subsets
+from mmvae_core.aggregation import Aggregate, Gaussians
+from mmvae_core.data.dataset import Batch
+from mmvae_core.distributions import (
+    LAPLACE_SCALE,
+    LIKELIHOODS,
+    SCALES,
+    ClusterPrior,
+    Posterior,
+    StandardPrior,
+    event_log_prob,
+    standard_noise,
+)
+from mmvae_core.learned import ExpertGate
+from mmvae_core.recipes import Recipe
+from mmvae_core.tableau import SampleTableaux, Tableau
+
+__all__ = ["DECODE_CHUNK", "Experts", "MultimodalVAE"]
+
+DECODE_CHUNK = 2048  # latents a decoder takes at once, which bounds its working memory
+ABSENT_SCALE = 0.5  # of an expert that has seen nothing; no rule may look at it, but it must pass
+
+
+class Experts(NamedTuple):
+    """What the encoders say of a batch.
+
+    ``loc, scale`` ``[M, B, D]`` of the shared latent; ``private_loc, private_scale`` ``[M, B, W]``
+    of the modality's own, with ``W = 0`` where the recipe has none. Where a modality is absent
+    they are fillers.
+    """
+
+    loc: Float[Tensor, "M B D"]
+    scale: Float[Tensor, "M B D"]
+    private_loc: Float[Tensor, "M B W"]
+    private_scale: Float[Tensor, "M B W"]
+
+
+class MultimodalVAE(nn.Module):
+    """A multimodal VAE: experts, the recipe that joins them, and decoders.
+
+    Args:
+        recipe: the method, from :mod:`mmvae_core.recipes`.
+        shapes: the shape of one sample of every modality, such as ``(C, H, W)``.
+        latent_dim: D, of the latent that modalities share.
+        names: one a modality; ``m0, m1, ...`` by default.
+        networks: a kind from :data:`mmvae_core.networks.NETWORKS`; one for all or one a modality.
+        likelihood: a name from :data:`mmvae_core.distributions.LIKELIHOODS`; one or one a modality.
+        likelihood_scale: of a Laplace or Normal likelihood, in units of the data; one or one a
+            modality.
+        scale: how an encoder's second output becomes a standard deviation: ``"exponential"``
+            (any positive number, the CoDE-VAE authors' choice), ``"bounded"`` (below 1, so that
+            no expert knows less than the prior), or ``"softmax"`` (mean 1, the MMVAE authors').
+        modality_weights: lambda, one factor a likelihood; 1 by default.
+
+    Raises:
+        ValueError: numbers that do not belong together, or a name that does not exist.
+    """
+
+    modality_weights: Tensor
+    baseline: Tensor
+    network_dtype: torch.dtype | None = None  # autocast of the networks; None: as they are
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        shapes: Sequence[tuple[int, ...]],
+        latent_dim: int,
+        *,
+        names: Sequence[str] | None = None,
+        networks: str | Sequence[str] = "small",
+        likelihood: str | Sequence[str] = "laplace",
+        likelihood_scale: float | Sequence[float] = LAPLACE_SCALE,
+        scale: str = "exponential",
+        modality_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        count = len(shapes)
+        if count != recipe.num_modalities:
+            raise ValueError(
+                f"recipe {recipe.name} was built for {recipe.num_modalities} modalities; "
+                f"got shapes of {count}"
+            )
+        if latent_dim < 1:
+            raise ValueError(f"latent_dim must be at least 1; got {latent_dim}")
+        names = [f"m{m}" for m in range(count)] if names is None else list(names)
+        if len(names) != count or len(set(names)) != count:
+            raise ValueError(f"names must be {count} different words; got {names}")
+        if scale not in SCALES:
+            raise ValueError(f"scale must be one of {', '.join(SCALES)}; got {scale!r}")
+        kinds = _each("networks", networks, count)
+        likelihoods = _each("likelihood", likelihood, count)
+        scales = _each("likelihood_scale", likelihood_scale, count)
+        for name in likelihoods:
+            if name not in LIKELIHOODS:
+                raise ValueError(
+                    f"likelihood must be one of {', '.join(LIKELIHOODS)}; got {name!r}"
+                )
+        if not all(value > 0 for value in scales):
+            raise ValueError(f"likelihood_scale must be positive; got {likelihood_scale}")
+        lam = [1.0] * count if modality_weights is None else [*map(float, modality_weights)]
+        if len(lam) != count or not all(0 <= weight < inf for weight in lam):
+            raise ValueError(
+                f"modality_weights must be {count} finite numbers, none negative; got {lam}"
+            )
+        self.recipe = recipe
+        self.names = names
+        self.latent_dim = latent_dim
+        self.spec: dict[str, Any] = {  # plain data: MultimodalVAE.from_spec gives the model back
+            "recipe": recipe.spec,
+            "shapes": [list(shape) for shape in shapes],
+            "latent_dim": latent_dim,
+            "names": names,
+            "networks": kinds,
+            "likelihood": likelihoods,
+            "likelihood_scale": scales,
+            "scale": scale,
+            "modality_weights": lam,
+        }
+        width = latent_dim + recipe.private_dim
+        pairs = [
+            nets.pair(kind, tuple(shape), width) for kind, shape in zip(kinds, shapes, strict=True)
+        ]
+        self.encoders = nn.ModuleList(encoder for encoder, _ in pairs)
+        self.decoders = nn.ModuleList(decoder for _, decoder in pairs)
+        self.register_buffer("modality_weights", torch.tensor(lam))
+        self.aggregate: Aggregate
+        if recipe.learned is None:
+            self.aggregate = copy.deepcopy(recipe.aggregate)  # a model owns what it learns
+        else:
+            self.aggregate = recipe.learned(latent_dim, bounded=scale == "bounded")
+        self.prior: StandardPrior | ClusterPrior = (
+            ClusterPrior(recipe.clusters, latent_dim)
+            if recipe.clusters
+            else StandardPrior(recipe.family)
+        )
+        if recipe.gate:
+            self.gate = ExpertGate(count, latent_dim)
+        if recipe.private_dim:
+            # The auxiliary priors' scales, as logarithms; generation uses the prior's own, 1.
+            self.auxiliary_log_scale = nn.Parameter(torch.zeros(count, recipe.private_dim))
+        if recipe.entropy_scale is not None and not recipe.closed_form:
+            self.mixture_logits = nn.Parameter(torch.zeros(recipe.tableau.num_posteriors))
+            # A running mean of the subsets' bounds: see objective.sampled_factors.
+            self.register_buffer("baseline", torch.zeros(()))
+
+    @classmethod
+    def from_spec(cls, spec: dict[str, Any]) -> MultimodalVAE:
+        """The untrained model that ``spec`` describes."""
+        spec = dict(spec)
+        recipe = recipes.build(**spec.pop("recipe"))
+        spec["shapes"] = [tuple(shape) for shape in spec["shapes"]]
+        return cls(recipe, **spec)
+
+    @property
+    def device(self) -> torch.device:
+        return self.modality_weights.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.modality_weights.dtype
+
+    @property
+    def mixture(self) -> Float[Tensor, " K"] | None:
+        """pi, the weights of the subsets where they are learned or given; None where the tableau's
+        own stand, and where the closed form gives every batch its own."""
+        if self.recipe.fixed_mixture is not None:
+            weights = self.modality_weights.new_tensor(self.recipe.fixed_mixture)
+            return weights / weights.sum()
+        if self.recipe.entropy_scale is None or self.recipe.closed_form:
+            return None
+        return torch.softmax(self.mixture_logits, dim=0)
+
+    # --- inference -------------------------------------------------------------------------
+
+    def encode(self, batch: Batch) -> tuple[Float[Tensor, "M B D"], Float[Tensor, "M B D"]]:
+        """The experts q(z|x_m): locations and standard deviations. Each encoder runs once."""
+        return self.experts(batch)[:2]
+
+    def experts(self, batch: Batch) -> Experts:
+        """All that the encoders say; an absent modality is not looked at."""
+        to_scale = SCALES[self.spec["scale"]]
+        locs, scales = [], []
+        for m, (encoder, x) in enumerate(zip(self.encoders, batch.x, strict=True)):
+            seen = None if batch.complete else batch.present[:, m].nonzero().flatten()
+            with self._autocast():
+                loc, raw = encoder(x if seen is None else x[seen])
+            # Full precision from here on, also where autocast made the networks' output half.
+            shared, private = raw.to(self.dtype).tensor_split([self.latent_dim], dim=-1)
+            scale = torch.cat([to_scale(shared), to_scale(private)], dim=-1)
+            loc = loc.to(self.dtype)
+            if seen is not None:
+                shape = (len(x), loc.shape[-1])
+                loc = loc.new_zeros(shape).index_copy(0, seen, loc)
+                scale = scale.new_full(shape, ABSENT_SCALE).index_copy(0, seen, scale)
+            locs.append(loc)
+            scales.append(scale)
+        loc, scale = torch.stack(locs), torch.stack(scales)
+        d = self.latent_dim
+        return Experts(loc[..., :d], scale[..., :d], loc[..., d:], scale[..., d:])
+
+    def aggregate_experts(
+        self,
+        loc: Float[Tensor, "M B D"],
+        scale: Float[Tensor, "M B D"],
+        cond: Bool[Tensor, "K E *batch"],
+        rule: Aggregate | None = None,
+    ) -> tuple[Float[Tensor, "K B D"], Float[Tensor, "K B D"]]:
+        """The consensus of every row of ``cond``, whose last column is the prior.
+
+        ``cond`` is one family for all samples, ``[K, M + 1]``, or one for each, ``[K, M + 1, B]``.
+        """
+        return _consensus(self.aggregate if rule is None else rule, loc, scale, cond)
+
+    def posterior(self, batch: Batch, subset: Bool[Tensor, "K M"] | None = None) -> Posterior:
+        """q(z|x_S) for the given subsets; by default for all that is present, sample by sample.
+
+        For recipes that keep a mixture of experts it is the mixture of the subset's experts
+        (mmvae, mmvae_plus, cmvae, mmjsd, mmvm), weighed equally or by the learned gate; for the
+        others one Gaussian.
+
+        Raises:
+            ValueError: a sample lacks a modality of the subset.
+        """
+        return self.posterior_of(self.experts(batch), batch, subset)
+
+    def posterior_of(
+        self, experts: Experts, batch: Batch, subset: Bool[Tensor, "K M"] | None = None
+    ) -> Posterior:
+        """As :meth:`posterior`, from experts that are at hand."""
+        return self._posterior(experts, *self._members(batch, subset))
+
+    def decode(
+        self,
+        z: Float[Tensor, "*shape D"],
+        modalities: Iterable[int] | None = None,
+        *,
+        private: Float[Tensor, "M *shape W"] | None = None,
+    ) -> dict[str, Distribution]:
+        """p(x_m|z) for the named modalities (all by default), batch shape ``*shape``.
+
+        ``private``: the modalities' own latents, where the recipe has them; the prior's mean 0
+        where it is not given.
+        """
+        wanted = range(len(self.names)) if modalities is None else modalities
+        result = {}
+        for m in wanted:
+            if self.recipe.private_dim:
+                shape = (*z.shape[:-1], self.recipe.private_dim)
+                own = z.new_zeros(shape) if private is None else private[m]
+                flat = torch.cat([z, own], dim=-1).flatten(0, -2)
+            else:
+                flat = z.reshape(-1, self.latent_dim)
+            params = torch.cat([self._decoded(m, part) for part in flat.split(DECODE_CHUNK)])
+            params = params.view(*z.shape[:-1], *params.shape[1:])
+            result[self.names[m]] = self._likelihood(m, params)
+        return result
+
+    @torch.no_grad()
+    def generate(
+        self,
+        batch: Batch,
+        subset: Bool[Tensor, " M"] | None = None,
+        *,
+        generator: Generator | None = None,
+        sample: bool = True,
+        modalities: Iterable[int] | None = None,
+    ) -> dict[str, Tensor]:
+        """Modalities from those of ``subset``: the mean of p(x_m|z), z ~ q(z|x_S).
+
+        By default all modalities are made, from all that each sample has. Recipes that keep
+        latents apart decode a given modality from its own; private latents come from the
+        encoder where the modality was given and from the prior where it was not.
+        ``sample=False`` takes means instead of draws.
+
+        Raises:
+            ValueError: a sample lacks a modality of the subset.
+        """
+        wanted = [*range(len(self.names))] if modalities is None else [*modalities]
+        experts = self.experts(batch)
+        members, host = self._members(batch, None if subset is None else subset[None])
+        q = self._posterior(experts, members, host)
+        z = (q.draw(1, generator)[0] if sample else q.mean)[0]  # (B, D)
+        given = members[0].T if members.ndim == 3 else members[0].expand(len(batch), -1)  # (B, M)
+        own, private = experts.loc, experts.private_loc
+        if sample and self.recipe.own_latents:
+            own = own + experts.scale * self._noise(own.shape, generator)
+        if self.recipe.private_dim:
+            aside = torch.zeros_like(private)
+            if sample:
+                private = private + experts.private_scale * self._noise(private.shape, generator)
+                aside = self._noise(private.shape, generator)
+            private = torch.where(given.T[..., None], private, aside)
+        result: dict[str, Distribution] = {}
+        for m in wanted:
+            z_m = torch.where(given[:, m, None], own[m], z) if self.recipe.own_latents else z
+            result |= self.decode(z_m, [m], private=private if self.recipe.private_dim else None)
+        return {name: p.mean for name, p in result.items()}
+
+    @torch.no_grad()
+    def sample(self, count: int, *, generator: Generator | None = None) -> dict[str, Tensor]:
+        """``count`` joint samples from the prior: the mean of p(x_m|z), z ~ p(z)."""
+        like = self.modality_weights
+        z = self.prior.draw((count, self.latent_dim), like, generator)
+        private = None
+        if self.recipe.private_dim:
+            private = self._noise((len(self.names), count, self.recipe.private_dim), generator)
+        return {name: p.mean for name, p in self.decode(z, private=private).items()}
+
+    # --- training --------------------------------------------------------------------------
+
+    def loss(
+        self,
+        batch: Batch,
+        *,
+        beta: float = 1.0,
+        samples: int = 1,
+        generator: Generator | None = None,
+        tableau: Tableau | SampleTableaux | None = None,
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """The mean negative objective of the batch, in nats, and its terms (detached) for a log.
+
+        With a mixture pi that is learned its entropy, times the recipe's ``entropy_scale``, is
+        part of it: gamma (H(pi) - log K), which is 0 at equal weights and keeps a bound a bound.
+        The other terms, ``kl`` and ``log_likelihood_*``, are averages over posteriors and samples
+        with the tableau's own weights.
+
+        Args:
+            beta: weight of the KL terms, or of log q(z) - log p(z) in log-weights.
+            samples: L, draws from every posterior.
+            tableau: from :meth:`mmvae_core.recipes.Recipe.plan`; by default the fixed one of the
+                recipe, whole, for what every sample has.
+
+        Raises:
+            ValueError: a sample has nothing present, or the tableau is not for these samples.
+        """
+        if tableau is None:
+            present = None if batch.complete else batch.present.cpu()
+            tableau = self.recipe.plan(len(batch), present)
+        elif isinstance(tableau, Tableau) and not batch.complete:
+            raise ValueError(
+                "a tableau for complete samples was given with a batch that lacks modalities; "
+                "make the batch's own with recipe.plan(len(batch), batch.present.cpu())"
+            )
+        from mmvae_core.model import objective  # it stands on this class
+
+        terms = objective.terms(self, batch, tableau, beta, samples, generator)
+        return terms["loss"], {name: value.detach() for name, value in terms.items()}
+
+    def log_likelihood(
+        self,
+        modality: int,
+        z: Float[Tensor, "*lead B D"],
+        x: Float[Tensor, "B *shape"],
+    ) -> Float[Tensor, "*lead B"]:
+        """log p(x_m|z) of every latent, in nats, a part at a time to bound the memory.
+
+        The last axis of ``z`` holds the shared latent, and the private one behind it where the
+        recipe has one.
+        """
+        rows = z.flatten(0, -3) if z.ndim > 2 else z[None]  # (N, B, D)
+        if len(x) > DECODE_CHUNK:
+            parts = zip(rows.split(DECODE_CHUNK, dim=1), x.split(DECODE_CHUNK), strict=True)
+            each = [self.log_likelihood(modality, part, some) for part, some in parts]
+            return torch.cat(each, dim=1).view(z.shape[:-1])
+        per_chunk = max(1, DECODE_CHUNK // max(1, len(x)))
+        values = []
+        for part in rows.split(per_chunk):
+            params = self._decoded(modality, part.flatten(0, 1)).view(len(part), *x.shape)
+            likelihood = self._likelihood(modality, params)
+            values.append(event_log_prob(likelihood, x, x.ndim - 1))
+        return torch.cat(values).view(z.shape[:-1])
+
+    # --- small parts -----------------------------------------------------------------------
+
+    def _members(self, batch: Batch, subset: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The subsets as a mask on the device and on the host, [K, M] or [1, M, B]."""
+        if subset is None:
+            if batch.complete:
+                subset = subsets.full(len(self.names))
+                return subset.to(self.device), subset
+            host = batch.present.cpu()
+            empty = (~host.any(dim=1)).nonzero().flatten().tolist()
+            if empty:
+                raise ValueError(f"samples {empty} of the batch have no modality present")
+            return batch.present.T[None], host.T[None]
+        subset = subset.cpu()
+        if not batch.complete:
+            present = batch.present.cpu()
+            usable = subsets.available(subset, present)
+            if not usable.all():
+                row, sample = (~usable).nonzero()[0].tolist()
+                raise ValueError(
+                    f"sample {sample} lacks a modality of subset "
+                    f"{subsets.name(subset[row], self.names)}; present is "
+                    f"{present[sample].int().tolist()}"
+                )
+        return subset.to(self.device), subset
+
+    def _posterior(self, experts: Experts, members: Tensor, host: Tensor) -> Posterior:
+        loc, scale = experts.loc, experts.scale
+        if self.recipe.mixture_posterior:
+            count = len(members)
+            inside = members if members.ndim == 3 else members[..., None]  # (K, M, 1 or B)
+            weights = inside.expand(-1, -1, loc.shape[1]).to(loc)
+            if self.recipe.gate:
+                weights = weights * self.gate(loc, scale, None)
+            weights = (weights / weights.sum(dim=1, keepdim=True)).transpose(0, 1)  # (M, K, B)
+            each = (-1, count, -1, -1)
+            return Posterior(
+                loc[:, None].expand(each), scale[:, None].expand(each), weights, self.recipe.family
+            )
+        # Where every posterior of the recipe holds the prior as an expert, this one does too.
+        column = host.new_full((len(host), 1, *host.shape[2:]),
+                               bool(self.recipe.tableau.cond[:, -1].all()))  # fmt: skip
+        loc, scale = self.aggregate_experts(loc, scale, torch.cat([host, column], dim=1))
+        return Posterior(loc[None], scale[None], loc.new_ones(1, *loc.shape[:2]))
+
+    def _noise(self, shape: Sequence[int], generator: Generator | None) -> Tensor:
+        """Standard noise of the recipe's family."""
+        return standard_noise(self.recipe.family, tuple(shape), self.modality_weights, generator)
+
+    def _autocast(self) -> torch.autocast:
+        dtype = self.network_dtype
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
+    def _decoded(self, modality: int, z: Float[Tensor, "N D"]) -> Tensor:
+        """The likelihood's parameters, in the model's own precision."""
+        with self._autocast():
+            params = self.decoders[modality](z)
+        return params.to(self.dtype)
+
+    def _likelihood(self, modality: int, params: Tensor) -> Distribution:
+        likelihood = LIKELIHOODS[self.spec["likelihood"][modality]]
+        return likelihood(params, self.spec["likelihood_scale"][modality])
+
+
+def _consensus(rule: Aggregate, loc: Tensor, scale: Tensor, cond: Tensor) -> Gaussians:
+    """Apply a rule to the experts; the prior is one more expert, or alone, where a row says so.
+
+    ``cond`` is on the host, so that nothing here waits for the device.
+    """
+    alone = ~cond[:, :-1].any(dim=1)  # (K,) or (K, B)
+    if bool(alone.all()):
+        shape = (len(cond), *loc.shape[1:])
+        return loc.new_zeros(()).expand(shape), loc.new_ones(()).expand(shape)
+    placed = _placed(cond, loc.device)
+    if bool((cond[:, -1] & ~alone).any()):
+        zero = torch.zeros_like(loc[:1])
+        return rule(torch.cat([loc, zero]), torch.cat([scale, zero + 1]), placed)
+    members = placed[:, :-1]
+    if not bool(alone.any()):
+        return rule(loc, scale, members)
+    # Any expert stands in where the prior is alone, and its consensus is replaced.
+    where = ~members.any(dim=1, keepdim=True)
+    loc, scale = rule(loc, scale, torch.cat([members[:, :1] | where, members[:, 1:]], dim=1))
+    where = where[:, 0, :, None] if where.ndim == 3 else where[..., None]  # (K, B or 1, 1)
+    return torch.where(where, 0.0, loc), torch.where(where, 1.0, scale)
+
+
+@lru_cache(maxsize=64)
+def _placed(mask: Tensor, device: torch.device) -> Tensor:
+    """A mask on ``device``, copied there once (tensors are told apart by identity)."""
+    return mask.to(device)
+
+
+def _each(name: str, value: Any, count: int) -> list[Any]:
+    """One value a modality, from one for all or one for each."""
+    if isinstance(value, (str, float, int)):
+        return [value] * count
+    values = list(value)
+    if len(values) != count:
+        raise ValueError(f"{name} must be one value or {count}, one a modality; got {values}")
+    return values

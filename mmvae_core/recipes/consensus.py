@@ -1,0 +1,200 @@
+"""Recipes whose posteriors are one Gaussian for every subset, by a rule with few parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Generator, Tensor
+
+from mmvae_core import subsets
+from mmvae_core.aggregation import (
+    Aggregate,
+    code,
+    code_shared_prior,
+    poe,
+    poe_prior_once,
+    wasserstein,
+)
+from mmvae_core.learned import CodeOfMatrix, LearnedCode, LearnedCorrelation
+from mmvae_core.recipes.recipe import Recipe, against_prior, every_subset, prior_row
+from mmvae_core.tableau import Tableau, with_prior
+
+__all__ = ["code_vae", "mopoe", "mvae", "mvtcae", "mwb_vae", "vae", "wb_vae"]
+
+ENTROPY_SCALE = 1000.0  # gamma of arXiv 2505.01134, appendix D.3: "works well for all datasets"
+MVTCAE_ALPHA = 5 / 6  # the ratio in the authors' PolyMNIST script
+DEFAULT_RHO = 0.4  # the best on MNIST-SVHN-Text and PolyMNIST, tables 6 and 7 of 2505.01134
+
+
+def vae(num_modalities: int = 1) -> Recipe:
+    """Independent unimodal VAEs, one for each modality: the yardstick of the quality gap.
+
+    Every modality is encoded and reconstructed alone; with one modality it is the plain VAE.
+    """
+
+    def make(num: int) -> Tableau:
+        cond = subsets.singletons(num)
+        return against_prior(with_prior(cond, prior=False), recon=cond.float(), weight=1.0)
+
+    return Recipe("vae", num_modalities, make, poe, mixture_posterior=True, own_latents=True)
+
+
+def mvae(num_modalities: int, *, random_subsets: int = 1) -> Recipe:
+    """MVAE: product of experts with the prior as an expert, each subset reconstructs what it sees.
+
+    The objective sums the bounds of the full set, of every modality alone and of
+    ``random_subsets`` subsets in between, drawn anew at every step (none where ``M < 3``).
+    """
+    if (
+        isinstance(random_subsets, bool)
+        or not isinstance(random_subsets, int)
+        or random_subsets < 0
+    ):
+        raise ValueError(f"random_subsets must be a whole number from 0; got {random_subsets!r}")
+
+    def tableau(rows: Tensor) -> Tableau:
+        return against_prior(with_prior(rows, prior=True), recon=rows.float(), weight=1.0)
+
+    def fixed(num: int) -> Tensor:
+        alone = subsets.singletons(num)
+        return torch.cat([alone, subsets.full(num)]) if num > 1 else alone
+
+    def draw(num: int, generator: Generator, epoch: float) -> Tableau:
+        middle = subsets.powerset(num)[num:-1]
+        if not len(middle):
+            return tableau(fixed(num))
+        chosen = torch.randint(len(middle), (random_subsets,), generator=generator)
+        return tableau(torch.cat([fixed(num), middle[chosen]]))
+
+    return Recipe(
+        "mvae", num_modalities, lambda num: tableau(fixed(num)), poe,
+        options={"random_subsets": random_subsets},
+        draw=draw if random_subsets and num_modalities > 2 else None,
+    )  # fmt: skip
+
+
+def mopoe(num_modalities: int, *, aggregation: str = "poe", prior_expert: bool = False) -> Recipe:
+    """MoPoE-VAE: a product of experts for every subset, all bounds weighed equally.
+
+    Args:
+        aggregation: ``"poe"``, or ``"poe_prior_once"`` for exact Bayes' rule between experts.
+        prior_expert: whether N(0, I) is one more expert of every product. (The authors' code adds
+            it to the full subset only.)
+    """
+    rules = {"poe": poe, "poe_prior_once": poe_prior_once}
+    if aggregation not in rules:
+        raise ValueError(f"aggregation must be one of {sorted(rules)}; got {aggregation!r}")
+    return Recipe(
+        "mopoe", num_modalities, partial(every_subset, prior_expert=prior_expert),
+        rules[aggregation],
+        options={"aggregation": aggregation, "prior_expert": prior_expert},
+    )  # fmt: skip
+
+
+def mvtcae(num_modalities: int, *, alpha: float = MVTCAE_ALPHA) -> Recipe:
+    """MVTCAE: one product of experts for the full set, held close to every expert.
+
+    ``alpha`` in [0, 1] shares the KL between the prior (1 - alpha) and the experts (alpha), and
+    weighs the likelihoods by (M - alpha)/M. It is a bound on total correlation, not an ELBO.
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must lie in [0, 1]; got {alpha}")
+
+    def make(num: int) -> Tableau:
+        kl = torch.full((1, num + 1), alpha / num, dtype=torch.float64)
+        kl[0, 0] = 1 - alpha
+        return Tableau(
+            cond=with_prior(subsets.full(num), prior=False),
+            recon=1 - kl.new_full((1, num), alpha / num),
+            ref=torch.cat([prior_row(num), with_prior(subsets.singletons(num), prior=False)]),
+            kl=kl,
+        )
+
+    return Recipe("mvtcae", num_modalities, make, poe, options={"alpha": alpha})
+
+
+def code_vae(
+    num_modalities: int,
+    *,
+    rho: float | str | None = None,
+    corr: Sequence[Sequence[float]] | str | None = None,
+    weights: str | Sequence[float] = "learned",
+    entropy_scale: float = ENTROPY_SCALE,
+) -> Recipe:
+    """CoDE-VAE: the consensus of dependent experts for every subset, with learned weights.
+
+    Args:
+        rho: the experts' common correlation, in ``(-1/(M-1), 1)``, 0.4 by default; or
+            ``"learned"`` (one parameter, kept inside that interval), or ``"shared_prior"``
+            (rho_ij = sigma_i sigma_j, needs experts with ``scale < 1``). 0 gives products of
+            experts.
+        corr: a whole correlation matrix ``[M, M]`` instead of ``rho``, or ``"learned"``.
+        weights: of the subsets' bounds. ``"learned"``: pi, a softmax trained with the bound;
+            ``"closed_form"``: its best value for every batch, softmax(L / gamma); ``"equal"``; or
+            fixed positive numbers, one a subset in the order of
+            :func:`mmvae_core.subsets.powerset`, scaled to sum 1.
+        entropy_scale: gamma, the weight of the entropy of pi, in nats.
+    """
+    named = ("learned", "closed_form", "equal")
+    if isinstance(weights, str) and weights not in named:
+        raise ValueError(f"weights must be one of {', '.join(named)}, or numbers; got {weights!r}")
+    if entropy_scale <= 0:
+        raise ValueError(f"entropy_scale must be positive; got {entropy_scale}")
+    rows = subsets.powerset(num_modalities)
+    if not isinstance(weights, str):
+        weights = [float(weight) for weight in weights]
+        if len(weights) != len(rows) or not all(0 < weight < float("inf") for weight in weights):
+            raise ValueError(
+                f"weights must be {len(rows)} positive numbers, one a subset; got {weights}"
+            )
+    aggregate: Aggregate
+    if corr is not None:
+        if rho is not None:
+            raise ValueError(f"give rho or corr, not both; got rho={rho!r} and a matrix")
+        if isinstance(corr, str):
+            if corr != "learned":
+                raise ValueError(f"corr must be a matrix or 'learned'; got {corr!r}")
+            aggregate = LearnedCorrelation(num_modalities)
+        else:
+            matrix = torch.as_tensor(corr, dtype=torch.get_default_dtype())
+            corr = matrix.tolist()  # plain data, for checkpoints
+            if matrix.shape != (num_modalities, num_modalities):
+                raise ValueError(
+                    f"corr must be a {num_modalities}x{num_modalities} correlation matrix, one "
+                    f"row a modality; its shape is {list(matrix.shape)}"
+                )
+            aggregate = CodeOfMatrix(matrix)
+    elif isinstance(rho, str):
+        if rho not in ("learned", "shared_prior"):
+            raise ValueError(f"rho must be a number, 'learned' or 'shared_prior'; got {rho!r}")
+        aggregate = LearnedCode(num_modalities) if rho == "learned" else code_shared_prior
+    else:
+        rho = DEFAULT_RHO if rho is None else float(rho)
+        aggregate = partial(code, rho=rho)
+    # A wrong rho or corr shows here, not at the first batch.
+    experts = torch.zeros(num_modalities, 1), torch.full((num_modalities, 1), 0.5)
+    aggregate(*experts, subsets.full(num_modalities))
+    return Recipe(
+        "code_vae", num_modalities, every_subset, aggregate,
+        options={"rho": rho, "corr": corr, "weights": weights, "entropy_scale": entropy_scale},
+        entropy_scale=entropy_scale if weights in ("learned", "closed_form") else None,
+        closed_form=weights == "closed_form",
+        fixed_mixture=None if isinstance(weights, str) else tuple(weights),
+    )  # fmt: skip
+
+
+def wb_vae(num_modalities: int) -> Recipe:
+    """WB-VAE: the 2-Wasserstein barycenter of all experts, one bound."""
+
+    def make(num: int) -> Tableau:
+        cond = with_prior(subsets.full(num), prior=False)
+        return against_prior(cond, recon=torch.ones(1, num), weight=1.0)
+
+    return Recipe("wb_vae", num_modalities, make, wasserstein)
+
+
+def mwb_vae(num_modalities: int) -> Recipe:
+    """MWB-VAE: a mixture of 2-Wasserstein barycenters, one for every subset, weighed equally."""
+    return Recipe("mwb_vae", num_modalities, every_subset, wasserstein)

@@ -1,0 +1,204 @@
+"""Recipes whose joint posterior is a mixture of experts, or whose experts stay apart."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Generator, Tensor
+
+from mmvae_core import subsets
+from mmvae_core.aggregation import poe, reverse_kl
+from mmvae_core.distributions import FAMILIES
+from mmvae_core.recipes.recipe import Recipe, prior_row
+from mmvae_core.tableau import Tableau, with_prior
+
+__all__ = ["cmvae", "mmjsd", "mmvae", "mmvae_plus", "mmvm"]
+
+REDUCTIONS = {"elbo": "mixture", "iwae": "iwae", "dreg": "dreg"}
+PRIVATE_DIM = 8  # ours, for the digits; the authors of MMVAE+ share 32 + 32 on PolyMNIST
+CLUSTERS = 40  # ours to start with; pruning takes away what is not needed
+
+
+def mmvae(
+    num_modalities: int, *, bound: str = "iwae", tight: bool = False, latent: str = "laplace"
+) -> Recipe:
+    """MMVAE: a mixture of experts, each of which explains all modalities.
+
+    The number of draws from every expert, K in the paper, is ``samples`` in
+    :class:`mmvae_core.training.TrainConfig`; with 1 the three bounds are one.
+
+    Args:
+        bound: ``"iwae"``; ``"dreg"``, the same value with the authors' doubly reparametrised
+            gradient (which for a mixture is biased, see :func:`mmvae_core.bounds.dreg`); or
+            ``"elbo"``, the average outside the logarithm, with the mixture's exact density.
+        tight: average over the experts inside the logarithm too; the authors train without.
+        latent: family of experts and prior, ``"laplace"`` as in the paper or ``"normal"``. The
+            authors' Laplace experts have ``scale="softmax"`` in the model.
+    """
+    return _log_weights("mmvae", num_modalities, bound, tight, latent)
+
+
+def mmvae_plus(
+    num_modalities: int,
+    *,
+    private_dim: int = PRIVATE_DIM,
+    bound: str = "iwae",
+    tight: bool = False,
+    latent: str = "laplace",
+) -> Recipe:
+    """MMVAE+: as :func:`mmvae`, and every modality has a private latent beside the shared one.
+
+    A modality is reconstructed with the private latent that its own encoder gives; for the
+    others it is drawn from an auxiliary prior with learned scales, so that the shared latent
+    cannot hide there what only one modality knows. Generation draws it from the model's own
+    prior. Because the auxiliary priors are not the model's, the objective is no strict bound on
+    log p(X).
+
+    Args:
+        private_dim: the size of each private latent.
+        bound, tight, latent: as in :func:`mmvae`.
+    """
+    return _log_weights("mmvae_plus", num_modalities, bound, tight, latent,
+                        private_dim=private_dim)  # fmt: skip
+
+
+def cmvae(
+    num_modalities: int,
+    *,
+    clusters: int = CLUSTERS,
+    private_dim: int = PRIVATE_DIM,
+    bound: str = "iwae",
+    tight: bool = False,
+) -> Recipe:
+    """CMVAE: as :func:`mmvae_plus`, with a learned mixture of Gaussians as the shared prior.
+
+    The cluster c is summed out: with q(c|z) = p(c|z) the paper's terms for it are log p(z).
+    :func:`mmvae_core.metrics.prune_clusters` takes clusters away after training, by the entropy
+    of the assignments. The decoders are the ordinary ones; the paper's diffusion decoder is not
+    part of this project.
+
+    Args:
+        clusters: how many components the prior starts with.
+        private_dim, bound, tight: as in :func:`mmvae_plus`; experts are normal.
+    """
+    if clusters < 1:
+        raise ValueError(f"clusters must be at least 1; got {clusters}")
+    return _log_weights("cmvae", num_modalities, bound, tight, "normal",
+                        private_dim=private_dim, clusters=clusters)  # fmt: skip
+
+
+def mmjsd(num_modalities: int) -> Recipe:
+    """mmJSD: a mixture of experts against a dynamic prior, the geometric mean of all of them.
+
+    The Jensen-Shannon divergence takes the KL of every expert, and of N(0, I), to the log-linear
+    pool of them all. As in the authors' code, N(0, I) is one of the components that have to
+    reconstruct.
+    """
+
+    def make(num: int) -> Tableau:
+        everyone = torch.ones(1, num + 1, dtype=torch.bool)
+        experts = torch.cat([with_prior(subsets.singletons(num), prior=False), prior_row(num)])
+        share = torch.full((num + 1, 1), 1 / (num + 1), dtype=torch.float64)
+        return Tableau(cond=experts, recon=share.expand(-1, num), ref=everyone, kl=share)
+
+    return Recipe(
+        "mmjsd", num_modalities, make, poe, reference_rule=reverse_kl, mixture_posterior=True
+    )
+
+
+def mmvm(
+    num_modalities: int,
+    *,
+    alpha: float = 0.0,
+    anneal_epochs: float = 0.0,
+    kl: str = "pairwise",
+    mixture: str = "uniform",
+) -> Recipe:
+    """MMVM: every modality keeps its own latent, drawn softly to the mixture of all experts.
+
+    A modality that was given is decoded from its own latent, one that was not from the latent of
+    another. The prior is made of the data, so draws from N(0, I) mean little unless ``alpha``
+    ties the latents to it.
+
+    Args:
+        alpha: the share of KL(q_m || N(0, I)) in the regulariser, in [0, 1].
+        anneal_epochs: the share starts at 1 and falls linearly to ``alpha`` over so many epochs.
+        kl: ``"pairwise"``, the mean of KL(q_m || q_n) over n: the upper bound of the KL to the
+            mixture that the authors' code uses; or ``"sampled"``, that KL itself, estimated at
+            the draws.
+        mixture: ``"uniform"`` as published; or ``"gate"``, an addition: weights learned from the
+            experts, softmax over the modalities that are present.
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must lie in [0, 1]; got {alpha}")
+    if not 0 <= anneal_epochs < float("inf"):
+        raise ValueError(f"anneal_epochs must not be negative; got {anneal_epochs}")
+    if kl not in ("pairwise", "sampled"):
+        raise ValueError(f"kl must be 'pairwise' or 'sampled'; got {kl!r}")
+    if mixture not in ("uniform", "gate"):
+        raise ValueError(f"mixture must be 'uniform' or 'gate'; got {mixture!r}")
+
+    def tableau(num: int, share: float) -> Tableau:
+        alone = subsets.singletons(num)
+        rows = subsets.full(num) if kl == "sampled" else alone
+        weights = torch.full((num, 1 + len(rows)), (1 - share) / len(rows), dtype=torch.float64)
+        weights[:, 0] = share
+        return Tableau(
+            cond=with_prior(alone, prior=False), recon=alone.double(),
+            ref=torch.cat([prior_row(num), with_prior(rows, prior=False)]), kl=weights,
+        )  # fmt: skip
+
+    def draw(num: int, generator: Generator, epoch: float) -> Tableau:
+        done = min(1.0, epoch / anneal_epochs)
+        return tableau(num, 1 - done * (1 - alpha))
+
+    return Recipe(
+        "mmvm", num_modalities, partial(tableau, share=alpha), poe,
+        options={"alpha": alpha, "anneal_epochs": anneal_epochs, "kl": kl, "mixture": mixture},
+        draw=draw if anneal_epochs else None,
+        reference_mixture=kl == "sampled", mixture_posterior=True, own_latents=True,
+        gate=mixture == "gate",
+    )  # fmt: skip
+
+
+def _log_weights(
+    name: str,
+    num_modalities: int,
+    bound: str,
+    tight: bool,
+    latent: str,
+    private_dim: int = 0,
+    clusters: int = 0,
+) -> Recipe:
+    """A recipe on log-weights: one posterior for every expert, no references."""
+    if bound not in REDUCTIONS:
+        raise ValueError(f"bound must be one of {', '.join(REDUCTIONS)}; got {bound!r}")
+    if bound == "elbo" and tight:
+        raise ValueError("tight is for the bounds iwae and dreg; the elbo has no logarithm of sums")
+    if latent not in FAMILIES:
+        raise ValueError(f"latent must be one of {', '.join(FAMILIES)}; got {latent!r}")
+    if name != "mmvae" and private_dim < 1:
+        raise ValueError(f"private_dim must be at least 1; got {private_dim}")
+
+    def make(num: int) -> Tableau:
+        alone = subsets.singletons(num)
+        return Tableau(
+            cond=with_prior(alone, prior=False),
+            recon=torch.full((num, num), 1 / num, dtype=torch.float64),
+            ref=torch.zeros(0, num + 1, dtype=torch.bool),
+            kl=torch.zeros(num, 0, dtype=torch.float64),
+        )
+
+    options: dict[str, Tensor | int | str | bool] = {"bound": bound, "tight": tight}
+    if name != "cmvae":
+        options["latent"] = latent
+    if private_dim:
+        options["private_dim"] = private_dim
+    if clusters:
+        options["clusters"] = clusters
+    return Recipe(
+        name, num_modalities, make, poe, options=options, reduction=REDUCTIONS[bound],
+        tight=tight, family=latent, mixture_posterior=True, own_latents=private_dim > 0,
+        private_dim=private_dim, clusters=clusters,
+    )  # fmt: skip

@@ -181,7 +181,7 @@ def iwae(weights: LogWeights, *, tight: bool = False) -> Float[Tensor, " B"]:
     0.0
     """
     samples = len(weights.value)
-    count = weights.usable.sum(dim=0)  # (B,)
+    count = weights.usable.sum(dim=0).to(weights.value)  # (B,); the log of a count is float32
     if tight:
         value = weights.value.masked_fill(~weights.usable, -math.inf)
         return value.flatten(0, 1).logsumexp(dim=0) - (samples * count).log()

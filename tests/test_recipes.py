@@ -6,45 +6,13 @@ import json
 
 import pytest
 import torch
+from models import IDS, VARIANTS
 from torch import Tensor
 
 from mmvae_core import recipes, subsets
 from mmvae_core.data.dataset import Batch, MultimodalDataset
 from mmvae_core.model import MultimodalVAE, evidence, objective
 from mmvae_core.training import TrainConfig, fit, load_model
-
-VARIANTS = [
-    ("vae", {}),
-    ("mvae", {"random_subsets": 2}),
-    ("mopoe", {}),
-    ("mopoe", {"aggregation": "poe_prior_once"}),
-    ("mopoe", {"prior_expert": True}),
-    ("mvtcae", {}),
-    ("code_vae", {}),
-    ("code_vae", {"rho": "learned"}),
-    ("code_vae", {"rho": "shared_prior"}),
-    ("code_vae", {"corr": [[1.0, 0.2, 0.1], [0.2, 1.0, 0.3], [0.1, 0.3, 1.0]], "weights": "equal"}),
-    ("code_vae", {"corr": "learned", "weights": "closed_form"}),
-    ("code_vae", {"rho": 0.2, "weights": [1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 3.0]}),
-    ("wb_vae", {}),
-    ("mwb_vae", {}),
-    ("mmvae", {}),
-    ("mmvae", {"bound": "dreg", "latent": "normal"}),
-    ("mmvae", {"bound": "iwae", "tight": True}),
-    ("mmvae", {"bound": "elbo"}),
-    ("mmjsd", {}),
-    ("mmvae_plus", {"private_dim": 2}),
-    ("mmvae_plus", {"private_dim": 2, "bound": "dreg"}),
-    ("cmvae", {"private_dim": 2, "clusters": 5}),
-    ("mmvm", {}),
-    ("mmvm", {"kl": "sampled"}),
-    ("mmvm", {"mixture": "gate", "anneal_epochs": 1.0}),
-    ("mmvm", {"mixture": "gate", "kl": "sampled", "alpha": 0.1}),
-    ("permutation_invariant", {"hidden": 8}),
-    ("permutation_invariant", {"aggregation": "self_attention", "hidden": 8}),
-    ("permutation_invariant", {"bound": "mixture", "hidden": 8}),
-]
-IDS = ["-".join([name, *map(str, options)]) + f"-{i}" for i, (name, options) in enumerate(VARIANTS)]
 
 
 def pictures(count: int = 24) -> MultimodalDataset:

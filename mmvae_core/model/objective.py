@@ -95,7 +95,7 @@ def log_weights(
     density = [part.detach() if hold else part for part in experts]
     each = log_density(family, z[:, :, None], density[0], density[1])  # (L, K, M, B)
     each = each.masked_fill(~usable, float("-inf"))
-    log_q = each.logsumexp(dim=2) - usable.sum(dim=0).log()  # (L, K, B)
+    log_q = each.logsumexp(dim=2) - usable.sum(dim=0).to(each).log()  # (L, K, B)
     regular = model.prior.log_prob(z) - log_q
     draws: tuple[Tensor, ...] = (z,)
     if recipe.private_dim:
@@ -234,9 +234,10 @@ def _divergences(
             columns.append(prior[:, 0])
             continue
         members = members if members.ndim == 2 else members[:, None]
-        weight = members.to(loc) if gate is None else members * gate
-        weight = weight / weight.sum(dim=0).clamp_min(torch.finfo(loc.dtype).tiny)
-        mixture = (each + weight.log()).logsumexp(dim=2)
+        weight = torch.ones_like(each[0, 0]) if gate is None else gate  # (M, B)
+        # Logarithms of members' weights alone: that of an absent one's 0 would have no gradient.
+        weight = torch.where(members, weight, 1.0).log().masked_fill(~members, float("-inf"))
+        mixture = (each + weight.log_softmax(dim=0)).logsumexp(dim=2)
         columns.append((log_q - mixture).mean(dim=0))
     return torch.stack(columns, dim=1)
 

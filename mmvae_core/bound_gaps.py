@@ -257,7 +257,7 @@ def _reduced(weights: LogWeights, how: str) -> Float[Tensor, " B"]:
 
 
 def stretched(experts: Gaussians, factors: Float[Tensor, "2 M _"]) -> Gaussians:
-    """Experts whose means and scales are multiplied by exp(factors), one a modality (and dimension).
+    """Experts with means and scales multiplied by exp(factors), for every modality (and dimension).
 
     ``factors[0]`` are logarithms for the means, ``factors[1]`` for the scales; 0 leaves them.
     """

@@ -210,8 +210,9 @@ def why_no_elbo(tableau: Tableau) -> list[str]:
         if others:
             reasons.append(f"{row} is held to {_listed(others)}, not to the prior p alone")
         fits = torch.isclose(recon, weight) | (recon == 0)
-        for value in recon[~fits].unique().tolist():
-            wrong = [f"m{m}" for m in (recon == value).nonzero().flatten().tolist()]
+        rounded = recon.mul(1e9).round() / 1e9  # equal up to the order of a sum is equal
+        for value in rounded[~fits].unique().tolist():
+            wrong = [f"m{m}" for m in ((rounded == value) & ~fits).nonzero().flatten().tolist()]
             reasons.append(
                 f"{row} weighs the likelihood of {_listed(wrong)} with {value:.3g} "
                 f"and its KL with {weight.item():.3g}"

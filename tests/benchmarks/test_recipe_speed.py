@@ -95,6 +95,8 @@ class Case:
 
     @property
     def label(self) -> str:
+        if self.library == BARE:
+            return f"{sum(self.decoded)} latents"
         parts = [f"{name}={value}" for name, value in self.options.items()]
         if self.subset_samples is not None:
             parts.append(f"subset_samples={self.subset_samples}")

@@ -17,6 +17,13 @@ from pathlib import Path
 
 from mmvae_core.data.dataset import Batch, MultimodalDataset
 from mmvae_core.data.digits import digits
+from mmvae_core.data.missing import (
+    complete_cases,
+    hide_at_random,
+    hide_blocks,
+    hide_modality,
+    kept_shares,
+)
 from mmvae_core.data.mnist import IdxSource, mnist, read_idx
 from mmvae_core.data.polymnist import polymnist
 
@@ -25,7 +32,12 @@ __all__ = [
     "Batch",
     "IdxSource",
     "MultimodalDataset",
+    "complete_cases",
     "digits",
+    "hide_at_random",
+    "hide_blocks",
+    "hide_modality",
+    "kept_shares",
     "load",
     "mnist",
     "polymnist",

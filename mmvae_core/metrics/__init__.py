@@ -5,6 +5,14 @@ from mmvae_core.metrics.classifiers import accuracies, train_classifiers
 from mmvae_core.metrics.coherence import average, conditional_coherence, unconditional_coherence
 from mmvae_core.metrics.estimate import Estimate
 from mmvae_core.metrics.identifiability import mcc, weak_mcc
+from mmvae_core.metrics.imputation import (
+    imputation_coherence,
+    imputation_coverage,
+    imputation_error,
+    imputation_log_likelihood,
+    imputed,
+    reconstruction_error,
+)
 from mmvae_core.metrics.likelihood import joint_log_likelihood
 from mmvae_core.metrics.probe import linear_accuracy
 from mmvae_core.metrics.report import evaluate, provenance, write_json
@@ -18,10 +26,16 @@ __all__ = [
     "coverage_of_pit",
     "evaluate",
     "gaussian_coverage",
+    "imputation_coherence",
+    "imputation_coverage",
+    "imputation_error",
+    "imputation_log_likelihood",
+    "imputed",
     "joint_log_likelihood",
     "linear_accuracy",
     "mcc",
     "provenance",
+    "reconstruction_error",
     "train_classifiers",
     "unconditional_coherence",
     "weak_mcc",

@@ -20,16 +20,23 @@ tableau, never by a factor fitted to the result:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
-from multivae_side import dataset, reason_to_skip, wrapped
+from multivae_side import (
+    LAMBDA,
+    Serve,
+    dataset,
+    gradients,
+    model_and_batch,
+    reason_to_skip,
+    wrapped,
+)
 from torch import Tensor
 
 from mmvae_core import recipes, subsets
-from mmvae_core.data.dataset import Batch
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.tableau import Tableau, with_prior
 
@@ -37,81 +44,17 @@ pytestmark = pytest.mark.peer
 if reason := reason_to_skip():
     pytest.skip(reason, allow_module_level=True)
 
-M, D = 3, 4
-SHAPE = (3, 8, 8)
+M = len(LAMBDA)
 ROWS = subsets.powerset(M)
 B = 2 * len(ROWS)  # MoPoE shares a batch out among the subsets: this many divide evenly
 BETA = 2.5
-LAMBDA = (1.0, 2.5, 0.5)
-
-Served = Callable[[list[Tensor]], None]
-
-
-@pytest.fixture(autouse=True)
-def double_precision() -> Iterator[None]:
-    """MultiVae makes its own tensors in the default type: in double precision nothing is lost."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture
-def drawn(monkeypatch) -> list[Tensor]:
-    """The normal noise that our side has drawn, in order."""
-    draws: list[Tensor] = []
-    draw = torch.randn
-
-    def recorded(*size, **options) -> Tensor:
-        draws.append(draw(*size, **options))
-        return draws[-1]
-
-    monkeypatch.setattr(torch, "randn", recorded)
-    return draws
-
-
-@pytest.fixture
-def serve(monkeypatch) -> Served:
-    """Hands noise to MultiVae, in the order in which it asks; it has to take all of it."""
-    waiting: list[Tensor] = []
-
-    def served(shape, dtype, device) -> Tensor:
-        assert tuple(shape) == tuple(waiting[0].shape)
-        return waiting.pop(0)
-
-    monkeypatch.setattr("torch.distributions.normal._standard_normal", served)
-
-    def fill(draws: list[Tensor]) -> None:
-        assert not waiting, f"{len(waiting)} draws were left"
-        waiting.extend(draws)
-
-    return fill
-
-
-def model_and_batch(
-    recipe: recipes.Recipe, likelihood: str = "laplace"
-) -> tuple[MultimodalVAE, Batch]:
-    model = MultimodalVAE(
-        recipe, [SHAPE] * M, D, networks="dense", likelihood=likelihood, modality_weights=LAMBDA
-    )
-    with torch.no_grad():  # fresh networks hardly look at their input: make them disagree
-        for parameter in model.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
-    x = tuple(torch.rand(B, *SHAPE) for _ in range(M))
-    return model, Batch(x=x, present=torch.ones(B, M, dtype=torch.bool))
-
-
-def gradients(model: MultimodalVAE, loss: Tensor) -> dict[str, Tensor]:
-    model.zero_grad(set_to_none=True)
-    loss.backward()
-    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    assert len(found) == len(list(model.parameters()))
-    return found
 
 
 def assert_same(model: MultimodalVAE, ours: Tensor, theirs: Tensor) -> None:
     """Two losses agree to rounding, and so do their gradients in every parameter."""
     torch.testing.assert_close(theirs, ours, rtol=1e-12, atol=0)
     expected = gradients(model, ours)
+    assert len(expected) == len(list(model.parameters()))
     torch.testing.assert_close(gradients(model, theirs), expected, rtol=1e-8, atol=1e-10)
 
 
@@ -124,8 +67,8 @@ def exact_poe() -> Callable[..., tuple[Tensor, Tensor]]:
 
 @pytest.mark.parametrize("likelihood", ["laplace", "normal"])
 @pytest.mark.parametrize("random_subsets", [0, 3])
-def test_mvae(likelihood: str, random_subsets: int, drawn, serve: Served, monkeypatch) -> None:
-    model, batch = model_and_batch(recipes.mvae(M, random_subsets=0), likelihood)
+def test_mvae(likelihood: str, random_subsets: int, drawn, serve: Serve, monkeypatch) -> None:
+    model, batch = model_and_batch(recipes.mvae(M, random_subsets=0), B, likelihood=likelihood)
     # Their order: the full set, the singletons, then the random ones; three of three are all.
     singletons, pairs, full = ROWS[:M], ROWS[M:-1], ROWS[-1:]
     rows = torch.cat([full, singletons, pairs[:random_subsets]])
@@ -142,9 +85,9 @@ def test_mvae(likelihood: str, random_subsets: int, drawn, serve: Served, monkey
     assert_same(model, ours, peer(dataset(batch, model.names)).loss)
 
 
-def test_mvae_as_its_recipe_says(drawn, serve: Served) -> None:
+def test_mvae_as_its_recipe_says(drawn, serve: Serve) -> None:
     """The recipe's own rows, singletons before the full set, instead of a tableau made here."""
-    model, batch = model_and_batch(recipes.mvae(M, random_subsets=0))
+    model, batch = model_and_batch(recipes.mvae(M, random_subsets=0), B)
     ours, _ = model.loss(batch, beta=BETA)
     *singletons, full = drawn[0][0]
     serve([full, *singletons])
@@ -153,8 +96,8 @@ def test_mvae_as_its_recipe_says(drawn, serve: Served) -> None:
 
 
 @pytest.mark.parametrize("likelihood", ["laplace", "normal"])
-def test_mopoe(likelihood: str, drawn, serve: Served, monkeypatch) -> None:
-    model, batch = model_and_batch(recipes.mopoe(M), likelihood)
+def test_mopoe(likelihood: str, drawn, serve: Serve, monkeypatch) -> None:
+    model, batch = model_and_batch(recipes.mopoe(M), B, likelihood=likelihood)
     cond = with_prior(ROWS, prior=False)
     cond[-1, -1] = True  # the prior is one more expert of the full set, and of no other
     own = model.recipe.tableau
@@ -176,18 +119,18 @@ def test_mopoe(likelihood: str, drawn, serve: Served, monkeypatch) -> None:
 
 @pytest.mark.parametrize("likelihood", ["laplace", "normal"])
 @pytest.mark.parametrize("alpha", [0.1, 5 / 6])
-def test_mvtcae(likelihood: str, alpha: float, drawn, serve: Served, monkeypatch) -> None:
+def test_mvtcae(likelihood: str, alpha: float, drawn, serve: Serve, monkeypatch) -> None:
     monkeypatch.setattr("multivae.models.mvtcae.mvtcae_model.poe", exact_poe())
-    model, batch = model_and_batch(recipes.mvtcae(M, alpha=alpha), likelihood)
+    model, batch = model_and_batch(recipes.mvtcae(M, alpha=alpha), B, likelihood=likelihood)
     ours, _ = model.loss(batch, beta=BETA)
     serve(list(drawn[0][0]))
     peer = wrapped("MVTCAE", model, beta=BETA, alpha=alpha)
     assert_same(model, ours, peer(dataset(batch, model.names)).loss)
 
 
-def test_their_mvae_has_no_kl_in_its_first_epoch(drawn, serve: Served) -> None:
+def test_their_mvae_has_no_kl_in_its_first_epoch(drawn, serve: Serve) -> None:
     """What a bare call gives, so that nobody compares with it unawares: our loss at beta = 0."""
-    model, batch = model_and_batch(recipes.mvae(M, random_subsets=0))
+    model, batch = model_and_batch(recipes.mvae(M, random_subsets=0), B)
     ours, _ = model.loss(batch, beta=0.0)
     *singletons, full = drawn[0][0]
     serve([full, *singletons])

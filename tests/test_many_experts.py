@@ -1,0 +1,247 @@
+"""Crowds and readings: the numbers of notebook 02 against matrices, closed forms and draws."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+
+from mmvae_core.laboratory import LinearGaussian
+from mmvae_core.many_experts import MAX_COUNT, crowd_state, opinions
+from mmvae_core.readings import (
+    CALIBRATION_WORLDS,
+    READING_RULES,
+    matching_rho,
+    measured_calibration,
+    noises,
+    readings,
+    readings_state,
+    rule,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+SETTINGS = [(2, 1.0, 1.0), (5, 5.0, 1.0), (10, 0.2, 1.0), (5, 2.0, 4.0), (3, 0.7, 2.5)]
+
+
+# --- the crowd ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.3, 0.95])
+def test_a_crowd_of_equals_has_a_floor(rho: float) -> None:
+    m = np.arange(1, MAX_COUNT + 1)
+    state = crowd_state(7, rho)
+    np.testing.assert_allclose(state.variance["code"], (1 + (m - 1) * rho) / m, atol=1e-10)
+    np.testing.assert_allclose(state.variance["poe"], 1 / m, atol=1e-10)
+    np.testing.assert_allclose(state.variance["wasserstein"], 1, atol=1e-10)
+    np.testing.assert_allclose(state.variance["moe"], 1, atol=1e-10)
+    assert state.floor == rho and (state.variance["code"] >= rho).all()
+    for weight in state.weight.values():
+        np.testing.assert_allclose(weight, 1 / m, atol=1e-10)
+    assert state.worth["poe"] == pytest.approx(7) and state.mean["code"] == pytest.approx(0)
+    assert state.worth["code"] == pytest.approx(7 / (1 + 6 * rho))
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize(("says", "sigma"), [(4.0, 0.5), (6.0, 2.0), (-1.0, 1.0)])
+def test_an_odd_expert_against_explicit_matrices(rho: float, says: float, sigma: float) -> None:
+    state = crowd_state(6, rho, says, sigma)
+    for m in range(1, MAX_COUNT + 1):
+        mu, std = np.r_[says, np.zeros(m - 1)], np.r_[sigma, np.ones(m - 1)]
+        inverse = np.linalg.inv(np.outer(std, std) * (rho + (1 - rho) * np.eye(m)))
+        tau = std**-2.0
+        expected = {
+            "code": (1 / inverse.sum(), inverse.sum(0)[0] / inverse.sum()),
+            "poe": (1 / tau.sum(), tau[0] / tau.sum()),
+            "wasserstein": (std.mean() ** 2, 1 / m),
+            "moe": (np.mean(std**2) + np.var(mu), 1 / m),
+        }
+        for name, (variance, weight) in expected.items():
+            assert state.variance[name][m - 1] == pytest.approx(variance, abs=1e-9)
+            assert state.weight[name][m - 1] == pytest.approx(weight, abs=1e-9)
+            if m == 6:
+                assert state.std[name] == pytest.approx(math.sqrt(variance), abs=1e-9)
+                assert state.mean[name] == pytest.approx(weight * says, abs=1e-9)
+
+
+def test_densities_are_those_of_the_moments_and_the_mixture() -> None:
+    state = crowd_state(4, 0.5, 3.0, 0.5)
+    for name in ("code", "poe", "wasserstein"):
+        z, p = state.density[name]
+        np.testing.assert_allclose(p, norm(state.mean[name], state.std[name]).pdf(z), atol=1e-12)
+    z, p = state.density["moe"]
+    np.testing.assert_allclose(p, 0.25 * norm(3, 0.5).pdf(z) + 0.75 * norm(0, 1).pdf(z), atol=1e-12)
+    np.testing.assert_allclose(state.odd[1], norm(3, 0.5).pdf(state.odd[0]), atol=1e-12)
+
+
+def test_opinions_have_the_correlation_and_the_bands_of_the_rules() -> None:
+    """2,000 crowds of three: correlations within 5 standard errors, (1 − r²)/√n."""
+    draws = np.stack([opinions(3, 0.6, seed).says for seed in range(2000)])
+    off = np.abs(np.corrcoef(draws.T) - (0.6 + 0.4 * np.eye(3)))
+    assert (off <= 5 * (1 - 0.36) / math.sqrt(2000)).all()
+    assert (np.abs(draws.std(0) - 1) < 5 / math.sqrt(4000)).all()
+    told = opinions(20, 0.5, 1)
+    m = np.arange(1, 21)
+    for name in ("poe", "code"):  # equal experts: both average
+        np.testing.assert_allclose(told.mean[name], np.cumsum(told.says) / m, atol=1e-10)
+    np.testing.assert_allclose(told.std["poe"] ** 2, 1 / m, atol=1e-10)
+    np.testing.assert_allclose(told.std["code"] ** 2, (1 + (m - 1) / 2) / m, atol=1e-10)
+
+
+# --- readings ----------------------------------------------------------------------------------
+
+
+def error_covariance(noise: tuple[float, ...]) -> np.ndarray:
+    """The theory of the notebook: σ_i² on the diagonal, σ_i²σ_j² off it."""
+    variance = np.array(noise) / (1 + np.array(noise))
+    return np.outer(variance, variance) + np.diag(variance * (1 - variance))
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_readings_against_closed_forms(setting: tuple) -> None:
+    rho = 0.4
+    noise = noises(*setting)
+    state = readings_state(*setting, rho)
+    variance = np.array(noise) / (1 + np.array(noise))
+    np.testing.assert_allclose(state.sigma, np.sqrt(variance), atol=1e-12)
+    assert state.correlation == pytest.approx(math.sqrt(variance[0] * variance[-1]), abs=1e-10)
+    posterior = 1 / (1 + np.sum(1 / np.array(noise)))
+    assert state.posterior == pytest.approx(posterior, abs=1e-10)
+    cov, count = error_covariance(noise), len(noise)
+    tau, ones = 1 / variance, np.ones(count)
+    lemma = np.linalg.inv(np.outer(state.sigma, state.sigma) * (rho + (1 - rho) * np.eye(count)))
+    generalised = np.linalg.inv(cov)
+    code, shared = lemma.sum(0) / lemma.sum(), generalised.sum(0) / generalised.sum()
+    spread = np.trace(cov) / count - cov.mean()
+    expected = {  # (reported, weights of what the experts say)
+        "poe": (1 / tau.sum(), tau / tau.sum()),
+        "poe_prior": (1 / (1 + tau.sum()), tau / (1 + tau.sum())),
+        "poe_prior_once": (posterior, tau * posterior),
+        "code": (1 / lemma.sum(), code),
+        "code_shared_prior": (1 / generalised.sum(), shared),
+        "wasserstein": (np.mean(state.sigma) ** 2, ones / count),
+        "forward_kl": (variance.mean() + spread, ones / count),
+        "moe": (variance.mean() + spread, ones / count),
+    }
+    gain = 1 - variance  # what an expert says is gain times its reading
+    for name, (reported, w) in expected.items():
+        actual = (w @ gain - 1) ** 2 + np.sum(w**2 * gain**2 * np.array(noise))
+        assert state.reported[name] == pytest.approx(reported, abs=1e-9), name
+        assert state.actual[name] == pytest.approx(actual, abs=1e-9), name
+        if name in ("forward_kl", "moe"):
+            continue
+        for level, share in zip((0.5, 0.8, 0.95), state.covered[name], strict=True):
+            reach = math.sqrt(reported / actual) * norm.ppf((1 + level) / 2)
+            assert share == pytest.approx(2 * norm.cdf(reach) - 1, abs=1e-9), name
+    # Nobody errs less than the posterior; of weights that sum to 1, the true Σ's are the best.
+    assert min(state.actual.values()) == pytest.approx(posterior, abs=1e-9)
+    for name in ("poe", "code", "wasserstein"):
+        assert state.actual[name] >= state.actual["code_shared_prior"] - 1e-9
+    for name in ("poe_prior_once", "code_shared_prior"):
+        assert state.reported[name] == pytest.approx(state.actual[name], abs=1e-9)
+
+
+@pytest.mark.parametrize("setting", SETTINGS[:3])
+def test_equal_experts_are_honest_at_their_variance_and_match_elsewhere(setting: tuple) -> None:
+    count, noise, _ = setting
+    state = readings_state(*setting, 0.5)
+    variance = noise / (1 + noise)
+    assert state.honest == pytest.approx(variance, abs=1e-9)
+    assert state.matching == pytest.approx(matching_rho(variance, count), abs=1e-9)
+    # By definition: at ρ* the variance of M equal experts is the posterior's.
+    star = matching_rho(variance, count)
+    consensus = variance * (1 + (count - 1) * star) / count
+    assert consensus == pytest.approx(1 / (1 + count / noise), abs=1e-12)
+    np.testing.assert_allclose(state.actual_by_rho, state.actual["code"], atol=1e-10)
+
+
+def test_crossings_are_on_the_curves_where_experts_are_unlike() -> None:
+    state = readings_state(5, 2.0, 4.0, 0.5)
+    at = readings_state(5, 2.0, 4.0, state.honest)
+    assert at.reported["code"] == pytest.approx(at.actual["code"], rel=1e-3)
+    at = readings_state(5, 2.0, 4.0, state.matching)
+    assert at.reported["code"] == pytest.approx(at.posterior, rel=1e-3)
+    grid = int(np.searchsorted(state.rho_grid, 0.5))
+    assert state.rho_grid[grid] == pytest.approx(0.5)
+    assert state.reported_by_rho[grid] == pytest.approx(state.reported["code"], abs=1e-12)
+    assert state.actual_by_rho[grid] == pytest.approx(state.actual["code"], abs=1e-12)
+
+
+def test_errors_are_drawn_from_the_theory_and_the_ellipse_is_one_standard_error() -> None:
+    """300 draws: second moments within 5 standard errors, √((s_ii s_jj + s_ij²)/n)."""
+    state = readings_state(3, 0.7, 2.5, 0.5)
+    cov = error_covariance(state.noise)[np.ix_([0, 2], [0, 2])]
+    power = np.diag(cov)
+    stderr = np.sqrt((np.outer(power, power) + cov**2) / 300)
+    assert (np.abs(state.errors @ state.errors.T / 300 - cov) < 5 * stderr).all()
+    distance = np.einsum("ip,ij,jp->p", state.ellipse, np.linalg.inv(cov), state.ellipse)
+    np.testing.assert_allclose(distance, 1, atol=1e-9)
+    # Where z is high, both experts stay below it.
+    assert (state.errors[:, state.z > 0.7].mean(axis=1) < -0.2).all()
+
+
+@pytest.mark.parametrize("title", CALIBRATION_WORLDS)
+def test_what_is_measured_is_what_is_computed(title: str) -> None:
+    """20,000 draws: five binomial standard errors; the mean squared error within 5 of √(2/n)."""
+    noise, draws = CALIBRATION_WORLDS[title], 20_000
+    measured = measured_calibration(noise, rhos=(0.6,), draws=draws, seeds=(7,))
+    assert list(measured)[3] == "code 0.6" and len(measured) == len(READING_RULES)
+    sigma = np.sqrt(np.array(noise) / (1 + np.array(noise)))
+    world, cov = readings(noise), error_covariance(tuple(noise))
+    assert isinstance(world, LinearGaussian) and world.noise == tuple(noise)
+    for name, found in measured.items():
+        assert all(deviation == 0 for _, deviation in found.values())  # one seed
+        if name in ("forward_kl", "moe"):
+            assert found["95 %"][0] > 0.95  # never too sure here
+            continue
+        consensus = rule(name.split()[0], 0.6)
+        unit = torch.eye(len(noise)).double()
+        mean, std = consensus(unit, torch.from_numpy(sigma)[:, None].expand_as(unit))
+        w, reported = mean.numpy(), std[0].item() ** 2
+        left = w.sum() - 1
+        actual = w @ cov @ w - 2 * left * (w @ sigma**2) + left**2
+        assert found["reported"][0] == pytest.approx(reported, abs=1e-9)
+        assert found["actual"][0] == pytest.approx(actual, rel=5 * math.sqrt(2 / draws))
+        for level in (0.5, 0.8, 0.95):
+            expected = 2 * norm.cdf(math.sqrt(reported / actual) * norm.ppf((1 + level) / 2)) - 1
+            stderr = math.sqrt(expected * (1 - expected) / draws)
+            assert abs(found[f"{level:.0%}".replace("%", " %")][0] - expected) < 5 * stderr
+
+
+def test_the_stored_table_is_what_the_code_measures() -> None:
+    stored = json.loads((ROOT / "figures" / "02_calibration.json").read_text(encoding="utf-8"))
+    assert stored["seeds"] == [0, 1, 2, 3, 4]
+    assert {k: tuple(v) for k, v in stored["noise_variances"].items()} == dict(CALIBRATION_WORLDS)
+    title = "2 experts, v = 1"
+    measured = measured_calibration(CALIBRATION_WORLDS[title], draws=stored["draws"])
+    assert list(measured) == list(stored["table"][title])
+    for name, quantities in measured.items():
+        for quantity, (mean, deviation) in quantities.items():
+            kept = stored["table"][title][name][quantity]
+            # Another torch build may draw the last bit otherwise: a few hits of 100,000.
+            assert kept["mean"] == pytest.approx(mean, abs=1e-4)
+            assert kept["standard_deviation"] == pytest.approx(deviation, abs=1e-4)
+
+
+@pytest.mark.usefixtures("as_user")
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: crowd_state(0), "count must be a whole number in 1..20; got 0"),
+        (lambda: crowd_state(2.5), "whole number"),
+        (lambda: crowd_state(2, rho=1.0), r"rho must lie in \[0, 0.95\]"),
+        (lambda: crowd_state(2, sigma=0.0), "sigma must be positive"),
+        (lambda: readings_state(1), "whole number from 2 on"),
+        (lambda: readings_state(2, rho=-0.1), r"rho must lie in \[0, 0.95\]"),
+        (lambda: noises(2, 0.0), "noise must be positive"),
+        (lambda: noises(2, 1.0, 0.5), "contrast at least 1"),
+        (lambda: rule("median"), "rules are called poe, "),
+    ],
+)
+def test_mistakes_are_named(call: object, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        call()

@@ -83,8 +83,10 @@ def test_a_sample_is_trained_with_the_recipe_of_what_it_has(name: str, options: 
     for pattern in batch.present.unique(dim=0):
         rows = (batch.present == pattern).all(1)
         members = pattern.nonzero().flatten().tolist()
-        some = Batch(x=tuple(batch.x[m][rows] for m in members),
-                     present=torch.ones(int(rows.sum()), len(members), dtype=torch.bool))  # fmt: skip
+        some = Batch(
+            x=tuple(batch.x[m][rows] for m in members),
+            present=torch.ones(int(rows.sum()), len(members), dtype=torch.bool),
+        )
         part = of_members(model, members, options)
         expected = expected + part.loss(some, beta=1.5)[1]["bound"] * rows.sum()
     torch.testing.assert_close(terms["bound"], expected / 14, atol=1e-9, rtol=1e-10)
@@ -249,7 +251,7 @@ def test_mistakes_are_named() -> None:
     gaps = pictures(3, 2)
     gaps.present[0, 1] = False
     model = tiny("mopoe", {}, 2)
-    with pytest.raises(ValueError, match="make the batch's own with recipe.plan"):
+    with pytest.raises(ValueError, match="make the batch's own with recipe"):
         model.loss(gaps, tableau=model.recipe.tableau)
     with pytest.raises(ValueError, match="mmvae cannot sample its posteriors"):
         recipes.mmvae(2).plan(3, subset_samples=1)

@@ -1,4 +1,4 @@
-"""Every objective against its formula, written as explicit loops, and against finite differences."""
+"""Every objective against its formula, written as loops, and against finite differences."""
 
 from __future__ import annotations
 
@@ -216,8 +216,8 @@ def test_log_weights_are_their_loop(name: str, options: dict) -> None:
 def test_gradients_against_finite_differences(name: str, options: dict) -> None:
     """Central differences of the loss along random directions, float64, on a tiny model.
 
-    dreg is left out (as iwae): its gradient is meant to differ, see the tests of log-weights. The closed
-    form of pi holds pi fixed, which is right because pi is where the objective is at its highest.
+    dreg is taken as iwae: its gradient is meant to differ, see the tests of log-weights. The
+    closed form of pi holds pi fixed, which is right because there the objective is at its highest.
     """
     if options.get("bound") == "dreg":
         options = options | {"bound": "iwae"}

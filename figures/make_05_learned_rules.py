@@ -23,7 +23,7 @@ from mmvae_core.metrics import provenance, write_json
 HERE = Path(__file__).resolve().parent
 SEEDS = (0, 1, 2)
 STEPS = {"learned_rho": 500, "sum_pooling": 4000, "self_attention": 2500}
-RATES = {"learned_rho": 0.05, "sum_pooling": 3e-3, "self_attention": 3e-3}
+RATES = {"learned_rho": 0.3, "sum_pooling": 3e-3, "self_attention": 3e-3}
 WORLDS = {"c0": 0.0, "c6": 0.6}
 NUMBERS = (1, 2, 3, 4, 5, 7, 10)  # beyond 5 the rules have not been trained
 FIXED = {"poe": poe, "poe_prior_once": poe_prior_once, "wasserstein": wasserstein,

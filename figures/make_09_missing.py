@@ -33,6 +33,7 @@ RECIPES = ("code_vae", "mopoe", "mvtcae", "permutation_invariant", "mmvm")
 AT_RATE = {0.0: RECIPES, 0.5: RECIPES, 0.65: ("code_vae", "mopoe", "mmvm")}
 COMPLETE_ONLY = ("code_vae", "mmvm")  # trained on complete cases too, at the rate of one half
 SEEDS = (0, 1, 2)
+KEYS = ("recipe", "rate", "complete_cases", "seed")
 
 
 def runs() -> list[dict[str, Any]]:

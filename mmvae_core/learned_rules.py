@@ -419,14 +419,17 @@ def _in_its_precision(rule: Aggregate, loc: Tensor, scale: Tensor, cond: Tensor)
 
 
 def _kl(mean: dict[str, float], std: dict[str, float], name: str) -> float:
-    exact, rule = (Normal(*torch.tensor([mean[n], std[n]]).double()) for n in ("exact", name))
+    exact, rule = (
+        Normal(*torch.tensor([mean[n], std[n]], dtype=torch.float64)) for n in ("exact", name)
+    )
     return torch.distributions.kl_divergence(exact, rule).item()
 
 
 def _density(mean: float, std: float) -> tuple[Array, Array]:
     # Each curve on a grid of its own width: a uniform one would cut the peak of a sharp consensus.
     z = mean + std * torch.linspace(-REACH, REACH, DENSITY_POINTS, dtype=torch.float64)
-    return z.numpy(), Normal(mean, std).log_prob(z).exp().numpy()
+    centre, width = torch.tensor([mean, std], dtype=torch.float64)
+    return z.numpy(), Normal(centre, width).log_prob(z).exp().numpy()
 
 
 def _ellipse(cov: Array, radius: float) -> Array:

@@ -14,7 +14,7 @@ numbers, for the second half of notebook 02.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -46,6 +46,7 @@ __all__ = [
     "CALIBRATION_WORLDS",
     "READING_RULES",
     "ReadingsState",
+    "calibration_lines",
     "matching_rho",
     "measured_calibration",
     "noises",
@@ -302,6 +303,24 @@ def measured_calibration(
         }
         for name, by_quantity in found.items()
     }
+
+
+def calibration_lines(world: Mapping[str, Mapping[str, tuple[float, float]]]) -> Iterator[str]:
+    """The result of :func:`measured_calibration` as text, a line a rule; coverage in percent.
+
+    The last column is the largest standard deviation over the seeds among the three levels.
+
+    >>> found = {q: (0.5, 0.01) for q in ("reported", "actual", "50 %", "80 %", "95 %")}
+    >>> list(calibration_lines({"poe": found}))[1]
+    'poe                0.500  0.500    50.0   50.0   50.0   ± 1.0'
+    """
+    yield f"{'':18}  says   errs    50 %   80 %   95 %"
+    for name, found in world.items():
+        shares = [found[f"{level:.0%}".replace("%", " %")] for level in LEVELS]
+        columns = "".join(f"  {100 * mean:5.1f}" for mean, _ in shares)
+        spread = 100 * max(deviation for _, deviation in shares)
+        says, errs = found["reported"][0], found["actual"][0]
+        yield f"{name:18} {says:.3f}  {errs:.3f} {columns}   ± {spread:.1f}"
 
 
 def _drawn(world: LinearGaussian, draws: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:

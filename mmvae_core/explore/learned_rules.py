@@ -106,6 +106,14 @@ class LearnedRules(_Explorer):
     def _picture(self, state: LearnedRulesState) -> Picture:
         return learned_rules_picture(state)
 
+    def _show(self, state: LearnedRulesState, picture: Picture) -> None:
+        super()._show(state, picture)
+        color, title = picture.layers["contours"].color, f"<b>{picture.panels['plane'].title}</b>"
+        if self._is_news("contours", "line", color):  # another rule is shown in the plane
+            with self.figure.batch_update():
+                self.figure.data[self._index["contours"]].line.color = color
+                self.figure.update_annotations(selector=dict(name="title plane"), text=title)
+
     def _rows(self, state: LearnedRulesState) -> tuple[list[str], list[list[str]], list[str], str]:
         rules = DRAWN[2:]
         rows = [

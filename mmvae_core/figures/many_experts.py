@@ -26,6 +26,7 @@ from mmvae_core.many_experts import (
 )
 
 __all__ = [
+    "QUESTION_SEED",
     "STYLES",
     "TEXT",
     "crowd_picture",
@@ -119,14 +120,18 @@ def weight_range(state: CrowdState) -> tuple[float, float]:
 
 def crowd_reading(state: CrowdState) -> str:
     """One or two sentences on a crowd, read aloud when they change."""
-    code = number(state.worth["code"], 2)
+    worth = {name: number(state.worth[name], 2) for name in ("poe", "code")}
+    many = f"{state.count} experts" if state.count > 1 else "One expert"
     says = (
-        f"{state.count} experts. PoE is as sure as {number(state.worth['poe'], 2)} independent "
-        f"ordinary experts may be, CoDE with ρ = {number(state.rho, 2)} as {code}."
+        f"{many}. PoE is as sure as {worth['poe']} independent ordinary experts may be, "
+        f"CoDE with ρ = {number(state.rho, 2)} as {worth['code']}."
     )
     if state.says == 0 and state.sigma == 1:
-        limit = "no limit" if state.rho == 0 else f"fewer than {number(1 / state.rho, 2)}"
-        return f"{says} However many are asked, they are worth {limit}."
+        if state.rho == 0:
+            return f"{says} With ρ = 0 there is no limit to what a crowd knows."
+        return f"{says} However many are asked, they are worth fewer than " + (
+            f"{number(1 / state.rho, 2)}."
+        )
     at = state.count - 1
     weights = ", ".join(
         f"{STYLES[name].label} {number(float(state.weight[name][at]), 2)}"
@@ -136,20 +141,27 @@ def crowd_reading(state: CrowdState) -> str:
 
 
 def question_picture(
-    told: Opinions, crowd: CrowdState, heading: str = "Twenty experts, one after the other"
+    told: Opinions, crowd: CrowdState, rules: Sequence[str] = ("code", "poe")
 ) -> Picture:
-    """What is believed after each of twenty opinions; beside it, how sure each rule is."""
+    """What is believed after each of twenty opinions; beside it, how sure each rule is.
+
+    Args:
+        told: the opinions, and what is believed after each.
+        crowd: of the same ρ.
+        rules: what is drawn; ``("poe",)`` leaves a prediction about CoDE open.
+    """
     bottom, top = 0.15, 0.885
     reach = max(2.0, float(np.abs(told.says).max()) + 0.2)
     panels = {
-        "told": _by_count((0.045, 0.615, bottom, top), heading, (-reach, reach), 1.0),
-        "variance": _by_count((0.685, 0.985, bottom, top), "How sure each rule is: its variance",
+        "told": _by_count((0.045, 0.615, bottom, top), "Twenty experts, one after the other",
+                          (-reach, reach), 1.0),
+        "variance": _by_count((0.685, 0.985, bottom, top), "How sure we may be: the variance",
                               (0.0, 1.1), 0.5),
     }  # fmt: skip
     count = np.arange(1.0, len(told.says) + 1)
     across = np.array([0.5, MAX_COUNT + 0.5])
     layers: dict[str, Layer] = {}
-    for name in ("code", "poe"):
+    for name in rules:
         low, high = (told.mean[name] + side * BAND * told.std[name] for side in (-1, 1))
         outline = np.concatenate([count, count[::-1]]), np.concatenate([low, high[::-1]])
         layers[f"band {name}"] = Layer(
@@ -159,43 +171,41 @@ def question_picture(
             layers[f"{side} {name}"] = _line("told", count, border, name, 1.6)
     layers["truth"] = Layer("told", across, np.zeros(2), INK, "dot", 1.4)
     layers["says"] = Layer("told", count, told.says, NOTE, marker="o", size=7.0)
-    layers["floor"] = Layer("variance", across, np.full(2, crowd.floor), INK, "dot", 1.4)
-    for name in ("poe", "code"):
+    sure: list[Label] = []
+    for name in reversed(rules):
         layers[f"variance {name}"] = _line("variance", count, crowd.variance[name], name)
         layers[f"points {name}"] = Layer(
             "variance", count, crowd.variance[name], STYLES[name].color,
             marker=STYLES[name].marker, size=5.5,
         )  # fmt: skip
+        above = float(crowd.variance[name][7]) + 0.07
+        sure.append(Label(8.0, above, STYLES[name].label, TEXT[name], "right"))
+    if "code" in rules:
+        layers["floor"] = Layer("variance", across, np.full(2, crowd.floor), INK, "dot", 1.4)
+        text = f"the floor ρσ² = {number(crowd.floor, 2)}"
+        sure.append(Label(20.3, crowd.floor - 0.04, text, INK, "left"))
+    else:
+        sure.append(Label(14.0, 0.55, "and rightly so?", INK, "centre"))
     names: list[Name] = []
     for name, share in (("code", 0.8), ("poe", 0.55)):  # of the band, from its middle
-        text = f"{STYLES[name].label}, 95 % band"
+        if name not in rules:
+            continue
         places = [
-            (
-                float(x),
-                float(told.mean[name][x - 1] + side * share * BAND * told.std[name][x - 1]),
-                "left",
-            )
+            (float(x), float(told.mean[name][x - 1] + side * told.std[name][x - 1]), "left")
             for x in (20, 18, 16, 14, 12, 10, 8, 7)
             for side in (BAND * share, -BAND * share)
         ]
-        names.append((text, TEXT[name], places))
+        names.append((f"{STYLES[name].label}, 95 % band", TEXT[name], places))
     names.append(("the truth", INK, [(20.3, up, "left") for up in (-0.14, 0.14)]))
     lines = [p for p in layers.values() if p.panel == "told" and (p.marker or p.width)]
-    middle = float(crowd.variance["code"][7]), float(crowd.variance["poe"][7])
-    labels = {
-        "told": placed(panels["told"], QUESTION_HEIGHT, lines, names),
-        "variance": [
-            Label(20.3, crowd.floor - 0.04, f"the floor ρσ² = {number(crowd.floor, 1)}", INK,
-                  "left"),
-            Label(8.0, middle[0] + 0.07, "CoDE", TEXT["code"], "right"),
-            Label(8.0, middle[1] + 0.07, "PoE", TEXT["poe"], "right"),
-        ],
-    }  # fmt: skip
+    labels = {"told": placed(panels["told"], QUESTION_HEIGHT, lines, names), "variance": sure}
+    drawn = " and ".join(STYLES[name].label for name in reversed(rules))
+    last = {name: told.mean[name][-1] / told.std[name][-1] for name in rules}
+    where = ", ".join(f"{STYLES[n].label} {number(abs(at), 2)}" for n, at in last.items())
     alt = (
-        "Left: the opinions of twenty experts, one after the other, and the 95 % bands of two "
-        "rules after each of them. PoE's band shrinks to a sliver that leaves the truth out; "
-        "CoDE's stays wide enough to hold it. Right: PoE's variance falls toward 0 as experts are "
-        f"added, CoDE's to a floor of {number(crowd.floor, 1)}."
+        f"The opinions of twenty experts, one after the other, and the 95 % band of {drawn} after "
+        "each of them; beside it the variance that is reported. After the last opinion the truth "
+        f"is off by so many of a rule's own standard deviations: {where}."
     )
     return Picture(QUESTION_HEIGHT, panels, layers, labels, alt)
 
@@ -268,8 +278,10 @@ def _at_peaks(panel: Panel, layers: Mapping[str, Layer], state: CrowdState) -> l
 def save_all(folder: str | Path) -> list[Path]:
     """Draw the pictures of the crowd: ``python -m mmvae_core.figures.many_experts``."""
     folder = Path(folder)
+    told = opinions(MAX_COUNT, 0.5, QUESTION_SEED)
     pictures = {
-        "question": question_picture(opinions(MAX_COUNT, 0.5, QUESTION_SEED), crowd_state(rho=0.5)),
+        "question": question_picture(told, crowd_state(rho=0.5), ("poe",)),
+        "answer": question_picture(told, crowd_state(rho=0.5)),
         "crowd": crowd_picture(crowd_state(10, 0.5)),
         "odd": crowd_picture(crowd_state(10, 0.5, 4.0, 0.7)),
     }

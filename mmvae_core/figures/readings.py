@@ -53,6 +53,7 @@ def readings_picture(state: ReadingsState) -> Picture:
                      (0.0, top), "ρ that CoDE assumes", "", (0.25, None)),
         "covered": _coverage_panel((0.785, 0.985, bottom, 0.9), "Truth inside the interval",
                                    len(READING_RULES)),
+        "rules": _names_panel((0.665, 0.778, bottom, 0.9), len(READING_RULES)),
     }  # fmt: skip
     layers = _error_layers(state) | _rho_layers(state, top)
     rows = [(name, STYLES[name], state.covered[name]) for name in READING_RULES]
@@ -67,7 +68,7 @@ def readings_picture(state: ReadingsState) -> Picture:
             Label(edge, -edge + 0.1, says, INK, "left"),
         ],
         "rho": _rho_labels(panels["rho"], layers, state),
-        "covered": _coverage_labels(rows, LEVELS, state.rho),
+        "rules": _rule_labels(rows, state.rho),
     }
     return Picture(HEIGHT, panels, layers, labels, readings_reading(state))
 
@@ -107,13 +108,15 @@ def calibration_picture(
     panels: dict[str, Panel] = {}
     layers: dict[str, Layer] = {}
     labels: dict[str, list[Label]] = {}
+    rows: list[tuple[str, RuleStyle, Sequence[float]]] = []
     for i, (title, world) in enumerate(measured.items()):
         start = left + i * (width + gap)
         panel = f"world {i}"
         panels[panel] = _coverage_panel((start, start + width, 0.12, 0.885), title, len(rules))
         rows = [(rule, _style(rule), [world[rule][name][0] for name in names]) for rule in rules]
         layers |= _coverage_layers(panel, rows)
-        labels[panel] = _coverage_labels(rows if i == 0 else [], LEVELS, None)
+    panels["rules"] = _names_panel((0.0, left - 0.008, 0.12, 0.885), len(rules))
+    labels["rules"] = _rule_labels(rows)
     alt = "Share of truths inside the 50, 80 and 95 % intervals of every rule, in " + ", ".join(
         measured
     )
@@ -227,9 +230,20 @@ def _upright(panel: str, x: float, ends: tuple[float, float], color: str) -> Lay
     return Layer(panel, np.full(2, float(x)), np.array(ends), color, width=1.2)
 
 
+def _rows_up(rows: int) -> tuple[float, float]:
+    """The axis of rows 1, 2, ..., downward."""
+    return rows + 0.6, 0.4
+
+
 def _coverage_panel(box: Box, title: str, rows: int) -> Panel:
-    return Panel(box, title, (0.0, 1.0), (rows - 0.4, -0.6), "share of truths inside", "",
-                 (0.5, float(10 * rows)))  # fmt: skip
+    # Rows have names instead of ticks: the first tick of the axis would lie far outside.
+    return Panel(box, title, (0.0, 1.0), _rows_up(rows), "share of truths inside", "",
+                 (0.5, 100.0))  # fmt: skip
+
+
+def _names_panel(box: Box, rows: int) -> Panel:
+    """Beside the rows, for their names: a page shows no text outside of its panel."""
+    return Panel(box, "", (0.0, 1.0), _rows_up(rows), bare=True)
 
 
 def _coverage_layers(
@@ -237,11 +251,11 @@ def _coverage_layers(
 ) -> dict[str, Layer]:
     """Dotted: what the intervals promise. A bar from there to what they hold, for every level."""
     layers = {
-        f"{panel} promise {level}": Layer(panel, np.full(2, level), np.array(
-            [-0.6, len(rows) - 0.4]), NOTE, "dot", 1.2)
+        f"{panel} promise {level}": Layer(panel, np.full(2, level), np.array(_rows_up(len(rows))),
+                                          NOTE, "dot", 1.2)
         for level in LEVELS
     }  # fmt: skip
-    for row, (name, style, shares) in enumerate(rows):
+    for row, (name, style, shares) in enumerate(rows, 1):
         heights = row + SHIFT * np.arange(-1.0, 2.0)
         gap = np.full(3, np.nan)
         x = np.stack([np.array(LEVELS), np.array(shares), gap], axis=1).ravel()
@@ -253,17 +267,15 @@ def _coverage_layers(
     return layers
 
 
-def _coverage_labels(
-    rows: Sequence[tuple[str, RuleStyle, Sequence[float]]],
-    levels: Sequence[float],
-    rho: float | None,
+def _rule_labels(
+    rows: Sequence[tuple[str, RuleStyle, Sequence[float]]], rho: float | None = None
 ) -> list[Label]:
     labels = []
-    for row, (name, style, _) in enumerate(rows):
+    for row, (name, style, _) in enumerate(rows, 1):
         text = style.label
         if name == "code" and rho is not None:
             text = f"CoDE, ρ = {number(rho, 2)}"
-        labels.append(Label(-0.03, row, text, TEXT.get(name, style.color), "left"))
+        labels.append(Label(1.0, row, text, TEXT.get(name, style.color), "left"))
     return labels
 
 

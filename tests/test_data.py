@@ -91,6 +91,17 @@ def test_subsets_and_choices_of_modalities_keep_the_rows_together(toy):
     assert toy.shapes == ((3, 4, 4), (1, 2, 2)) and len(toy) == 7
 
 
+def test_numbers_that_are_no_pictures_are_passed_on() -> None:
+    vectors = torch.tensor([[-3.0, 500.0], [0.25, 1.0], [7.0, 8.0]])
+    present = torch.tensor([[True, True], [True, True], [True, False]])
+    data = MultimodalDataset(
+        x=(torch.full((3, 1, 2, 2), 51, dtype=torch.uint8), vectors), present=present
+    )
+    batch = data.batch(torch.tensor([1, 0, 2]))
+    assert torch.equal(batch.x[1], torch.tensor([[0.25, 1.0], [-3.0, 500.0], [0.0, 0.0]]))
+    assert (batch.x[0] == 0.2).all() and torch.equal(data.x[1], vectors)
+
+
 VIEW = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
 
 
@@ -98,7 +109,7 @@ VIEW = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
     ("parts", "message"),
     [
         ({"x": ()}, "at least one modality"),
-        ({"x": (VIEW.float(),)}, r"m0 must be uint8 .* got torch.float32\. Floats in"),
+        ({"x": (VIEW.double(),)}, r"m0 must be uint8 .* got torch.float64\. x\.float\(\)"),
         ({"x": (VIEW, VIEW[:3])}, r"m1 must have shape \[4, ...\].* got \[3, 1, 2, 2\]"),
         ({"x": (VIEW[:0],)}, r"shape \[N > 0, ...\]"),
         ({"x": (VIEW, VIEW), "names": ("a", "a")}, "2 distinct names"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 from mmvae_core import subsets
@@ -28,7 +28,7 @@ class Batch:
     """Some samples, ready for a model.
 
     Args:
-        x: one tensor a modality, floats in [0, 1]; an absent modality is all zeros.
+        x: one tensor a modality, floats, pictures in [0, 1]; an absent modality is all zeros.
         present: which modality exists for which sample.
         label: the class of each sample, or None where the data have no classes.
     """
@@ -55,8 +55,9 @@ class MultimodalDataset:
     """M views of N samples, the whole set in memory.
 
     Args:
-        x: one uint8 tensor of shape ``[N, C, H, W]`` a modality; shapes may differ between
-            modalities, the number of samples may not.
+        x: one tensor a modality: pictures as uint8 of shape ``[N, C, H, W]``, anything else
+            (vectors, one-hot labels) as float32 ``[N, ...]``, which is passed on as it is. Shapes
+            may differ between modalities, the number of samples may not.
         label: the class of each sample; None where there are no classes.
         names: one name a modality; ``m0, m1, ...`` where none are given.
         present: which modality exists for which sample; all of them where not given.
@@ -74,7 +75,7 @@ class MultimodalDataset:
     (('m0', 'm1'), torch.Size([2, 1, 2, 2]), [3, 0])
     """
 
-    x: tuple[UInt8[Tensor, "N ..."], ...]
+    x: tuple[Num[Tensor, "N ..."], ...]
     label: Int[Tensor, " N"] | None = None
     names: tuple[str, ...] = ()
     present: Bool[Tensor, "N M"] = None  # type: ignore[assignment]  # filled in below
@@ -136,9 +137,11 @@ class MultimodalDataset:
         present = self.present[indices]
         views = []
         for m, view in enumerate(self.x):
-            picture = view[indices].float() / WHITE
-            absent = ~present[:, m].view(-1, *[1] * (picture.ndim - 1))
-            views.append(picture.masked_fill_(absent, 0.0))
+            values = view[indices]
+            if view.dtype == torch.uint8:
+                values = values.float() / WHITE
+            absent = ~present[:, m].view(-1, *[1] * (values.ndim - 1))
+            views.append(values.masked_fill_(absent, 0.0))
         label = None if self.label is None else self.label[indices]
         known = True if self.complete else None
         return Batch(x=tuple(views), present=present, label=label, _complete=known)
@@ -191,16 +194,16 @@ class MultimodalDataset:
 
 
 def _check_views(x: tuple[Tensor, ...], names: tuple[str, ...]) -> None:
-    """Views: at least one, uint8, equally many samples, one distinct name each."""
+    """Views: at least one, uint8 or float32, equally many samples, one distinct name each."""
     if not x:
         raise ValueError("a data set needs at least one modality; x is empty")
     if len(names) != len(x) or len(set(names)) != len(names):
         raise ValueError(f"names must hold {len(x)} distinct names, one a modality; got {names}")
     for label, view in zip(names, x, strict=True):
-        if view.dtype != torch.uint8:
+        if view.dtype not in (torch.uint8, torch.float32):
             raise ValueError(
-                f"{label} must be uint8 with values 0..{WHITE}; got {view.dtype}. Floats in "
-                f"[0, 1] become so by (x * {WHITE}).round().to(torch.uint8)"
+                f"{label} must be uint8 with values 0..{WHITE} (pictures) or float32 (anything "
+                f"else); got {view.dtype}. x.float() makes it float32"
             )
         if view.ndim < 2 or len(view) != len(x[0]) or len(view) == 0:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from mmvae_core.metrics.calibration import coverage, coverage_of_pit, gaussian_coverage
 from mmvae_core.metrics.classifiers import accuracies, train_classifiers
+from mmvae_core.metrics.clusters import assign_clusters, prune_clusters
 from mmvae_core.metrics.coherence import average, conditional_coherence, unconditional_coherence
 from mmvae_core.metrics.estimate import Estimate
 from mmvae_core.metrics.identifiability import mcc, weak_mcc
@@ -20,6 +21,7 @@ from mmvae_core.metrics.report import evaluate, provenance, write_json
 __all__ = [
     "Estimate",
     "accuracies",
+    "assign_clusters",
     "average",
     "conditional_coherence",
     "coverage",
@@ -35,6 +37,7 @@ __all__ = [
     "linear_accuracy",
     "mcc",
     "provenance",
+    "prune_clusters",
     "reconstruction_error",
     "train_classifiers",
     "unconditional_coherence",

@@ -1,9 +1,8 @@
 r"""How far an objective is from log p(X): the numbers of notebook 04.
 
-In the world :math:`x_m = z + N(0, v_m I)` of :mod:`mmvae_core.exact_bounds` the decoders are the
-true ones, so what an objective misses it misses by its posteriors and its form. Objectives that are
-sums of Gaussian terms are averaged over all data exactly; those with the density of a mixture
-(MMVAE) are sampled, with a standard error.
+In the world x_m = z + N(0, v_m I) of :mod:`mmvae_core.exact_bounds` the decoders are the true ones,
+so what an objective misses it misses by its posteriors and its form. Sums of Gaussian terms are
+averaged over all data exactly; the density of a mixture (MMVAE) is sampled.
 
 **The gap of a row.** A posterior q that explains all modalities misses log p(X) by
 :math:`KL(q \| p(z|X))`. With M views of noise v, of which q has seen m, let
@@ -54,11 +53,13 @@ from mmvae_core.recipes import Recipe
 
 __all__ = [
     "METHODS",
+    "GapState",
     "Method",
     "TemperatureState",
     "best_experts",
     "exact_gap",
     "gap",
+    "gap_state",
     "least_gap",
     "mixture_log_weights",
     "stretched",
@@ -66,10 +67,8 @@ __all__ = [
 ]
 
 MIXTURE_SAMPLES = 256  # data points behind a sampled gap; its standard error is reported
-TUNING_SAMPLES, TUNING_DRAWS = (
-    256,
-    4,
-)  # to find the best experts of a mixture; the gap is flat there
+TUNING_SAMPLES = 1024  # other data points, to find the best experts of a mixture
+TUNING_DRAWS = 8  # from every expert, at most
 EXPERTS = ("exact", "best")
 
 
@@ -187,7 +186,8 @@ def gap(
     _, batch = world.sample(samples, generator)
     said = world.experts(batch.x)
     if experts == "best":
-        said = stretched(said, _best_mixture(name, tuple(noise), float(beta), min(draws, 8)))
+        tuning = min(draws, TUNING_DRAWS)
+        said = stretched(said, _best_mixture(name, tuple(noise), float(beta), tuning))
     shape = (draws, *said[0].shape)
     normal = torch.randn(shape, generator=generator, dtype=torch.float64)
     with torch.no_grad():
@@ -196,11 +196,45 @@ def gap(
     return mean_estimate(missing)
 
 
+@dataclass(frozen=True)
+class GapState:
+    """What the picture of the gaps shows: for every method its gap at M = 1, 2, ... equal views."""
+
+    noise: float
+    beta: float
+    draws: int
+    gaps: dict[str, tuple[Estimate, ...]]
+
+    @property
+    def most(self) -> int:
+        return len(self.gaps["masked"])
+
+
+def gap_state(
+    noise: Number = 1.0,
+    beta: Number = 1.0,
+    draws: int = 1,
+    most: int = 5,
+) -> GapState:
+    """The gaps of all :data:`METHODS` for 1 to ``most`` views of one ``noise``, exact experts.
+
+    >>> state = gap_state(most=2)
+    >>> state.gaps["mmjsd"][1].value > state.gaps["mopoe"][1].value > 0
+    True
+    """
+    at = partial(gap, beta=beta, draws=int(draws))
+    counts = range(1, most + 1)
+    found = {name: tuple(at(name, (noise,) * count) for count in counts) for name in METHODS}
+    return GapState(float(noise), float(beta), int(draws), found)
+
+
 @lru_cache(maxsize=4096)  # a slider comes back to where it was
 def _linear_gap(name: str, noise: tuple[Number, ...], experts: str, beta: float) -> float:
     world, recipe = noisy_views(noise), METHODS[name].make(len(noise))
     x = balanced_points(world)
-    said = None if experts == "exact" else best_experts(world, x, recipe, beta=beta)
+    said = None
+    if experts == "best" and (name, beta) != ("masked", 1.0):  # exact ones make that log p(X)
+        said = best_experts(world, x, recipe, beta=beta)
     value = exact_objective(world, x, recipe, experts=said, beta=beta)
     return (world.log_evidence(x) - value).mean().item()
 
@@ -238,10 +272,9 @@ def _best_mixture(name: str, noise: tuple[Number, ...], beta: float, draws: int)
     """
     world, generator = noisy_views(noise), torch.Generator().manual_seed(len(noise))
     _, batch = world.sample(TUNING_SAMPLES, generator)
-    exact, draws = world.experts(batch.x), draws if draws > 1 else TUNING_DRAWS
+    exact, how = world.experts(batch.x), METHODS[name].mixture or ""
     normal = torch.randn((draws, *exact[0].shape), generator=generator, dtype=torch.float64)
     kinds, kind = torch.tensor(noise, dtype=torch.float64).unique(return_inverse=True)
-    how = METHODS[name].mixture or ""
 
     def loss(factors: Tensor) -> Tensor:
         said = stretched(exact, factors[:, kind])
@@ -268,7 +301,7 @@ def stretched(experts: Gaussians, factors: Float[Tensor, "2 M _"]) -> Gaussians:
 def _minimum(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
     at = start.clone().requires_grad_()
     search = torch.optim.LBFGS(
-        [at], max_iter=200, tolerance_grad=1e-8, tolerance_change=1e-12,
+        [at], max_iter=200, tolerance_grad=1e-7, tolerance_change=1e-11,
         line_search_fn="strong_wolfe",
     )  # fmt: skip
 

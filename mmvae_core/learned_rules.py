@@ -45,6 +45,7 @@ __all__ = [
     "NEW_RULES",
     "LearnedRulesState",
     "NoisyReadings",
+    "exact_loss",
     "excess_nats",
     "fit",
     "learned_rules_state",
@@ -294,6 +295,19 @@ def excess_nats(
     return kl.mean().item(), (kl.std() / math.sqrt(draws)).item()
 
 
+def exact_loss(world: NoisyReadings, *, draws: int = 20_000, seed: int = 12345) -> float:
+    r"""What the loss of :func:`fit` is for the exact answer: the floor, in nats.
+
+    The posterior's entropy :math:`E\,\tfrac12\log(2\pi e\,\sigma^2)`, its mean over samples and
+    over the sizes of the set.
+    """
+    _, _, scale = world.sample(MAX_EXPERTS, draws, torch.Generator().manual_seed(seed))
+    scale = scale.double()
+    sizes = torch.arange(MAX_EXPERTS) < torch.arange(1, MAX_EXPERTS + 1)[:, None]
+    _, std = world.posterior(torch.zeros_like(scale), scale, sizes)
+    return (std.log().mean() + 0.5 * math.log(2 * math.pi * math.e)).item()
+
+
 def plane(
     rule: Aggregate, sigma: Pair, mu_1: Array, mu_2: Array
 ) -> tuple[Float[Tensor, "G_2 G_1"], Float[Tensor, "G_2 G_1"]]:
@@ -351,7 +365,7 @@ class LearnedRulesState:
 def learned_rules_state(
     rules: Mapping[str, Aggregate],
     world: NoisyReadings,
-    mu: Pair = (-0.3, 1.0),
+    mu: Pair = (-0.1, 0.8),
     sigma: Pair = (0.8, 0.6),
     shown: str = "sum_pooling",
 ) -> LearnedRulesState:

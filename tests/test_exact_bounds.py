@@ -280,6 +280,24 @@ def test_an_edit_that_is_no_elbo_exceeds_log_p_of_x() -> None:
     assert state.excess > 0 and state.reasons and state.promise is None
 
 
+@pytest.mark.parametrize(("noise", "x"), [(4.0, 1.0), (8.0, 3.0), (4.0, 5.0)])
+def test_mmjsd_is_above_log_p_where_eight_views_agree(noise: float, x: float) -> None:
+    """Experts that say p(z|X): ours is [M(KL(q‖p) − KL(q‖f)) − KL(p‖q) − KL(p‖f)]/(M+1) above,
+    with f the normalised geometric mean of M times q and once p, by natural parameters."""
+    world, views = noisy_views((noise,) * 8), (torch.full((1, 2), x).double(),) * 8
+    mean, cov = world.posterior(views)
+    std = cov.diagonal().sqrt().expand_as(mean)
+    said = mean.expand(8, 1, 2), std.expand(8, 1, 2)
+    value = exact_objective(world, views, recipes.mmjsd(8), experts=said)
+    precision = (8 / std.square() + 1) / 9
+    q, p = Normal(mean, std), Normal(torch.zeros_like(mean), 1.0)
+    f = Normal(8 * mean / std.square() / 9 / precision, precision.rsqrt())
+    kl = [kl_divergence(*pair).sum(-1) for pair in ((q, p), (q, f), (p, q), (p, f))]
+    expected = (8 * (kl[0] - kl[1]) - kl[2] - kl[3]) / 9
+    close(value - world.log_evidence(views), expected)
+    assert expected > 0.1
+
+
 @pytest.mark.usefixtures("as_user")
 @pytest.mark.parametrize(
     ("call", "says"),

@@ -21,6 +21,7 @@ from mmvae_core.learned_rules import (
     NEW_RULES,
     STORED,
     NoisyReadings,
+    exact_loss,
     excess_nats,
     fit,
     learned_rules_state,
@@ -116,6 +117,16 @@ def test_nats_lost_are_the_difference_of_log_scores(rule) -> None:
     assert abs(gain.mean().item() - nats) < 4 * (error**2 + gain.var().item() / draws) ** 0.5
     assert excess_nats(world.posterior, world, 3)[0] == pytest.approx(0, abs=1e-12)
     assert nats > 20 * error
+
+
+@pytest.mark.parametrize("c", CORRELATIONS)
+def test_the_floor_is_the_score_of_the_exact_answer(c: float) -> None:
+    world, draws = NoisyReadings(c), 60_000
+    z, loc, scale = world.sample(MAX_EXPERTS, draws, torch.Generator().manual_seed(5))
+    sizes = torch.randint(1, MAX_EXPERTS + 1, (draws,))
+    cond = (torch.arange(MAX_EXPERTS)[:, None] < sizes)[None]
+    score = -Normal(*world.posterior(loc, scale, cond)).log_prob(z)
+    assert abs(score.mean().item() - exact_loss(world)) < 4 * score.std().item() / draws**0.5 + 0.01
 
 
 # --- training -----------------------------------------------------------------------------------
@@ -370,7 +381,7 @@ def test_the_readout_gives_the_numbers_of_the_state(worlds) -> None:
     for name in DRAWN[2:]:
         assert twin.number(explorer.state.mean[name], 3) in html
         assert twin.number(explorer.state.excess[name], 4) in html
-    assert "of the training pairs lie further in" in html
+    assert "of the training pairs lie further out" in html
 
 
 def test_the_prediction_unlocks_the_picture(worlds) -> None:

@@ -107,11 +107,14 @@ def test_a_linear_world_is_recovered_up_to_a_rotation_only() -> None:
 
 def test_what_has_collapsed_counts_nothing(pair: tuple[Tensor, Tensor]) -> None:
     true, _ = pair
-    collapsed = torch.cat([true[:, :1], torch.full((200, 2), 1e6 + 0.1)], dim=1)
+    rounding = 1e6 + 1e-10 * true[:, 1:2]  # nothing but the last bit varies
+    collapsed = torch.cat([true[:, :1], torch.full((200, 1), 0.7), rounding], dim=1)
     assert mcc(true, collapsed) == pytest.approx(1 / 3, abs=1e-12)
     assert mcc(true, true[:, :1]) == pytest.approx(1 / 3, abs=1e-12)  # two have no match
     assert mcc(true, collapsed, ranks=True) == pytest.approx(1 / 3, abs=1e-12)
     single = weak_mcc(true, true[:, :1])
+    single_precision = torch.cat([true[:, :1], 1e6 + 0.03 * true[:, 1:2]], dim=1).float()
+    assert mcc(true.float(), single_precision) == pytest.approx(1 / 3, abs=1e-6)
     assert weak_mcc(true, collapsed) == pytest.approx(single, abs=1e-9)
 
 

@@ -177,7 +177,7 @@ def test_the_bound_is_tight_at_the_posterior_and_a_kl_below_elsewhere(row: Tenso
 
 
 def test_the_model_has_exact_experts_and_the_true_decoders() -> None:
-    world = LinearGaussian.random(3, 2, [4, 2, 5], noise=0.6)
+    world = WORLDS["diagonal"]
     model = world.model(recipes.mopoe(3), names=["a", "b", "c"])
     z, batch = world.sample(4)
     for got, exact in zip(model.encode(batch), world.experts(batch.x), strict=True):
@@ -185,7 +185,7 @@ def test_the_model_has_exact_experts_and_the_true_decoders() -> None:
     decoded = model.decode(z)
     for m, name in enumerate(("a", "b", "c")):
         close(decoded[name].mean, z @ world.maps[m].T)
-        close(decoded[name].stddev.square(), torch.full_like(batch.x[m], 0.6))
+        close(decoded[name].stddev.square(), torch.full_like(batch.x[m], NOISES[m]))
 
 
 # --- maximum likelihood ------------------------------------------------------------------------

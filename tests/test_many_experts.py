@@ -145,6 +145,30 @@ def test_readings_against_closed_forms(setting: tuple) -> None:
         assert state.reported[name] == pytest.approx(state.actual[name], abs=1e-9)
 
 
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_intervals_that_look_at_the_opinions_are_counted(setting: tuple) -> None:
+    """Forward KL and the mixture itself, drawn again with NumPy and SciPy: five standard errors of
+    the 2,000 draws behind the state, and of these 20,000."""
+    state, rng, draws = readings_state(*setting, 0.5), np.random.default_rng(0), 20_000
+    noise = np.array(state.noise)[:, None]
+    z = rng.normal(size=draws)
+    loc = (z + np.sqrt(noise) * rng.normal(size=(len(noise), draws))) / (1 + noise)
+    sigma = state.sigma[:, None]
+    moments = norm(loc.mean(0), np.sqrt((sigma**2).mean() + loc.var(0)))
+    ranks = {"forward_kl": moments.cdf(z), "moe": norm(loc, sigma).cdf(z).mean(0)}
+    for name, rank in ranks.items():
+        for level, share in zip((0.5, 0.8, 0.95), state.covered[name], strict=True):
+            expected = np.mean(np.abs(2 * rank - 1) <= level)
+            stderr = math.sqrt(max(expected * (1 - expected), 1e-4) * (1 / 2000 + 1 / draws))
+            assert abs(share - expected) < 5 * stderr, name
+
+
+def test_noises_are_spread_around_their_geometric_mean() -> None:
+    assert noises(2, 2.0, 4.0) == pytest.approx((0.5, 8.0))
+    assert noises(4, 3.0) == pytest.approx((3.0,) * 4)
+    assert math.prod(noises(5, 2.0, 3.0)) == pytest.approx(2.0**5)
+
+
 @pytest.mark.parametrize("setting", SETTINGS[:3])
 def test_equal_experts_are_honest_at_their_variance_and_match_elsewhere(setting: tuple) -> None:
     count, noise, _ = setting

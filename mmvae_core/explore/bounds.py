@@ -339,6 +339,6 @@ def predict_the_best_subset() -> Prediction:
         answer=1,
         why="Every exact expert has counted the prior already, and a consensus that does not know "
         "this pays for each of them; the third view brings less knowledge than it costs. Move ρ: "
-        "the gap changes, the best subset does not.",
+        "all three views are best at none.",
         reveal=lambda: TemperatureExplorer(gamma=30.0),
     )

@@ -22,6 +22,7 @@ from mmvae_core.figures.learned_rules import (
     learned_rules_picture,
     learned_rules_reading,
 )
+from mmvae_core.figures.style import INK
 from mmvae_core.figures.two_experts import number
 from mmvae_core.learned_rules import (
     DRAWN,
@@ -54,26 +55,28 @@ class LearnedRules(_Explorer):
     css = "explore-learned-rules"
     columns = 2
     presets: Mapping[str, Mapping[str, float]] = {
-        "As in training": dict(mu_1=-0.3, mu_2=1.0, sigma_1=0.8, sigma_2=0.6),
+        "As in training": dict(mu_1=-0.1, mu_2=0.8, sigma_1=0.8, sigma_2=0.6),
         "A loud quarrel": dict(mu_1=-3.0, mu_2=3.0, sigma_1=0.8, sigma_2=0.6),
         "Both far out": dict(mu_1=3.5, mu_2=3.5, sigma_1=0.6, sigma_2=0.6),
-        "Surer than ever seen": dict(mu_1=-0.3, mu_2=1.0, sigma_1=0.8, sigma_2=0.15),
+        "Surer than ever seen": dict(mu_1=-0.1, mu_2=0.8, sigma_1=0.8, sigma_2=0.15),
     }
 
     def __init__(
         self,
         worlds: Worlds,
-        mu: Pair = (-0.3, 1.0),
+        mu: Pair = (-0.1, 0.8),
         sigma: Pair = (0.8, 0.6),
         world: str | None = None,
     ) -> None:
         self.worlds = worlds
         self.world = widgets.ToggleButtons(
-            options=list(worlds), value=world or next(iter(worlds)), description="world",
+            options=list(worlds), value=world or next(iter(worlds)),
+            tooltips=["the world that experts and rules come from"] * len(worlds),
             style=dict(button_width="auto"),
         )  # fmt: skip
         self.shown = widgets.ToggleButtons(
-            options=[(STYLES[name].label, name) for name in LEARNED], description="plane",
+            options=[(STYLES[name].label, name) for name in LEARNED],
+            tooltips=["the rule whose mean the plane shows"] * len(LEARNED),
             style=dict(button_width="auto"),
         )  # fmt: skip
         super().__init__(
@@ -93,7 +96,9 @@ class LearnedRules(_Explorer):
         self.shown.observe(self._moved, "value")
 
     def _above(self) -> list[widgets.Widget]:
-        return [*super()._above(), widgets.HBox([self.world, self.shown])]
+        buttons = [_name("World:"), self.world, _name("In the plane:"), self.shown]
+        row = widgets.HBox(buttons, layout=widgets.Layout(flex_flow="row wrap", grid_gap="0 8px"))
+        return [*super()._above(), row]
 
     def _state(self) -> LearnedRulesState:
         world, rules = self.worlds[self.world.value]
@@ -123,6 +128,10 @@ class LearnedRules(_Explorer):
         ]  # fmt: skip
         header = ["rule", "mean", "std. dev.", "nats lost"]
         return header, rows, [STYLES[name].color for name in rules], learned_rules_reading(state)
+
+
+def _name(text: str) -> widgets.HTML:
+    return widgets.HTML(f'<span style="font-size:14px;color:{INK};padding:0 4px">{text}</span>')
 
 
 def predict_the_stranger(worlds: Worlds) -> Prediction:

@@ -7,6 +7,7 @@ Places and words that both share are here; numbers come from :mod:`mmvae_core.bo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import matplotlib.pyplot as plt
@@ -14,9 +15,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmvae_core.bound_gaps import METHODS, GapState, TemperatureState
-from mmvae_core.figures.style import INK, MUTED, RULES, RuleStyle, theme
+from mmvae_core.bound_gaps import (
+    METHODS,
+    GapState,
+    TemperatureState,
+    gap_state,
+    temperature_state,
+)
+from mmvae_core.exact_bounds import tableau_state
+from mmvae_core.figures.style import INK, MUTED, RULES, RuleStyle, save, theme
+from mmvae_core.figures.tableau import draw_tableau
 from mmvae_core.figures.two_experts import number, spread
+from mmvae_core.recipes import build
 
 __all__ = [
     "ABOVE",
@@ -31,6 +41,7 @@ __all__ = [
     "gap_alt",
     "gap_reading",
     "limits",
+    "save_all",
     "temperature_alt",
     "temperature_reading",
 ]
@@ -48,9 +59,9 @@ LOOKS: dict[str, RuleStyle] = {
     "mopoe": RuleStyle("MoPoE", _poe, "dash", "s"),
     "code_vae": RuleStyle("CoDE-VAE", _code, "dash", "o"),
     "mwb_vae": RuleStyle("MWB-VAE", _w2, "dash", "D"),
-    "mmvae": RuleStyle("MMVAE", _moe, "solid", "^"),
-    "mmvae_loose": RuleStyle("MMVAE, loose", _moe, "dash", "v"),
-    "mmvae_tight": RuleStyle("MMVAE, tight", _moe, "dot", "v"),
+    "mmvae": RuleStyle("MMVAE (1 draw)", _moe, "solid", "^"),
+    "mmvae_loose": RuleStyle("MMVAE loose", _moe, "dash", "v"),
+    "mmvae_tight": RuleStyle("MMVAE tight", _moe, "dot", "v"),
     "mmjsd": RuleStyle("mmJSD", "#b07d00", "dashdot", "P"),
     "mmvm": RuleStyle("MMVM", "#3b8fc4", "dot", "X"),
     "mvtcae": RuleStyle("MVTCAE", "#7a828f", "dashdot", "h"),
@@ -149,8 +160,7 @@ def draw_gaps(table: Mapping[str, Any], noise: float = 1.0) -> Figure:
         noise: which of its worlds.
     """
     names = {name: look.label for name, look in LOOKS.items()}
-    names |= {"mmvae": "MMVAE, 1 draw", "mmvae_loose": "MMVAE, 64 draws", "wb_vae": "WB-VAE",
-              "mwb_vae": "MWB", "code_vae": "CoDE-VAE"}  # fmt: skip
+    names |= {"mmvae_loose": "MMVAE (64 draws)"}
     with theme():
         figure, panels = plt.subplots(1, 2, figsize=(11, 5.2), sharey=True)
         both = {kind: _stored_curves(table, kind, noise) for kind in BEST}
@@ -237,7 +247,7 @@ def draw_temperature(state: TemperatureState) -> Figure:
         at = len(gamma) * 3 // 5
         right.annotate("Σ π L", (gamma[at], mixture[at]), (8, 6), textcoords="offset points",
                        color=blue, fontsize=9)  # fmt: skip
-        right.annotate("with γ(H − log K)", (gamma[at - 22], objective[at - 22]), (0, -26),
+        right.annotate("with γ(H − log K)", (gamma[at - 24], objective[at - 24]), (-14, -30),
                        textcoords="offset points", fontsize=9, ha="center")  # fmt: skip
         right.text(gamma[-1], max(state.rows), "best subset ", fontsize=8.5, color=NOTE, ha="right",
                    va="bottom")  # fmt: skip
@@ -267,3 +277,24 @@ def temperature_alt(state: TemperatureState) -> str:
         f"Bars of the subsets' bounds less log p(X) and their weights: {pairs}. On the right the "
         "objective falls from the best subset's bound to the plain mean as gamma grows."
     )
+
+
+def save_all(folder: str | Path) -> list[Path]:
+    """The pictures of notebook 04 that are kept; the opening one comes with its table.
+
+    (``figures/make_04_gaps.py`` measures the table and draws it.)
+    """
+    halved = [("kl", 0, 0, 0.5)]
+    pictures = {
+        "04_tableau": draw_tableau(build("mopoe", 3).tableau, "MoPoE, M = 3"),
+        "04_edited": draw_tableau(
+            tableau_state("wb_vae", (1.0, 1.0), halved).tableau, "One bound, half of its KL"
+        ),
+        "04_temperature": draw_temperature(temperature_state(1.0)),
+        "04_explorer": draw_gap_state(gap_state(), 3),
+    }
+    return [save(figure, Path(folder) / f"{name}.png") for name, figure in pictures.items()]
+
+
+if __name__ == "__main__":
+    save_all(Path(__file__).resolve().parents[2] / "figures")

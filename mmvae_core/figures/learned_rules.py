@@ -37,6 +37,7 @@ __all__ = [
     "draw_errors",
     "draw_excess",
     "draw_question",
+    "draw_training",
     "learned_rules_picture",
     "learned_rules_reading",
     "save_all",
@@ -67,6 +68,7 @@ HEIGHT = 600
 LEVELS = np.arange(-4.0, 4.1)  # of the mean, whose contours are drawn in the plane
 ERROR_RANGE = (-1.5, 1.5)
 ROWS = DRAWN
+ROW_RANGE = (len(ROWS) + 0.6, 0.4)  # rows are counted from the top, from 1
 LEARNED = ("sum_pooling", "self_attention", "learned_rho")
 
 
@@ -80,8 +82,9 @@ def learned_rules_picture(state: LearnedRulesState) -> Picture:
     panels = {
         "density": Panel((0.112, 0.545, 0.665, 0.935), "What each rule believes", MU_RANGE,
                          (0.0, top), dtick=(1.0, 0.5)),
-        "rows": Panel((0.112, 0.545, 0.385, 0.605), "", MU_RANGE, (len(ROWS) - 0.4, -0.6),
+        "rows": Panel((0.112, 0.545, 0.385, 0.605), "", MU_RANGE, ROW_RANGE,
                       dtick=(1.0, 99.0)),
+        "names": Panel((0.0, 0.108, 0.385, 0.605), "", (0.0, 1.0), ROW_RANGE, bare=True),
         "error": Panel((0.032, 0.262, 0.085, 0.305), "Mean − exact mean", MU_RANGE, ERROR_RANGE,
                        "what expert 1 says", dtick=(2.0, 1.0)),
         "sure": Panel((0.315, 0.545, 0.085, 0.305), "Standard deviation reported", MU_RANGE,
@@ -95,9 +98,9 @@ def learned_rules_picture(state: LearnedRulesState) -> Picture:
         "density": placed(
             panels["density"], HEIGHT, _lines(layers, "density"), [_seen_name(state)]
         ),
-        "rows": [
-            Label(MU_RANGE[0] - 0.12, row, STYLES[name].label, TEXT[name], "left")
-            for row, name in enumerate(ROWS)
+        "names": [
+            Label(1.0, row, STYLES[name].label, TEXT[name], "left")
+            for row, name in enumerate(ROWS, 1)
         ],
         "plane": _plane_labels(state),
     }
@@ -113,7 +116,9 @@ def learned_rules_reading(state: LearnedRulesState) -> str:
     elif state.seen:
         where = "Training had pairs like this one"
     else:
-        where = f"{number(100 * state.depth, 1)} % of the training pairs lie further in"
+        share = 100 * (1 - state.depth)
+        text = "Less than 0.1" if share < 0.1 else f"Only {number(share, 1)}"
+        where = f"{text} % of the training pairs lie further out"
     return (
         f"{where}. {name} answers {number(state.mean[state.shown], 2)} ± "
         f"{number(state.std[state.shown], 2)}, exact is {number(state.mean['exact'], 2)} ± "
@@ -167,6 +172,30 @@ def draw_errors(
         for ax in axes[-1]:
             ax.set_xlabel("what expert 1 says")
         figure.colorbar(mesh, ax=axes, label="mean − exact mean", shrink=0.6, ticks=[-1, 0, 1])
+        plt.close(figure)
+    return Still(figure)
+
+
+def draw_training(losses: Sequence[float], floor: float) -> Still:
+    """The loss of a rule in training, and what no rule can go below.
+
+    Args:
+        losses: from :func:`mmvae_core.learned_rules.fit`, one for every 100 steps.
+        floor: the mean of −log p(z|x_S) under the exact answer, in nats.
+    """
+    with theme():
+        figure, ax = plt.subplots(figsize=(7.2, 2.8))
+        steps = 100 * np.arange(1, len(losses) + 1)
+        style = STYLES["sum_pooling"]
+        ax.plot(steps, losses, color=style.color, marker=style.marker, ms=5, mec="white")
+        ax.axhline(floor, color=INK, lw=2.0)
+        ax.annotate("the exact answer", (steps[-1], floor), (0, -5), textcoords="offset points",
+                    ha="right", va="top", color=INK)  # fmt: skip
+        ax.annotate(style.label, (steps[0], losses[0]), (8, 0), textcoords="offset points",
+                    color=TEXT["sum_pooling"], va="center")  # fmt: skip
+        span = max(losses[0] - floor, 0.05)
+        ax.set(xlabel="step of training", ylabel="−log q(z|S), nats",
+               ylim=(floor - 0.35 * span, losses[0] + 0.2 * span))  # fmt: skip
         plt.close(figure)
     return Still(figure)
 
@@ -246,7 +275,7 @@ def _density_layers(state: LearnedRulesState) -> dict[str, Layer]:
         style = STYLES[name]
         layers[f"density {name}"] = Layer("density", *state.density[name], style.color, style.dash,
                                           3.0 if name == "exact" else 2.2)  # fmt: skip
-    for row, name in enumerate(ROWS):
+    for row, name in enumerate(ROWS, 1):
         style, mean, std = STYLES[name], state.mean[name], state.std[name]
         ends = np.clip([mean - std, mean + std], *MU_RANGE)
         layers[f"row {name}"] = Layer("rows", ends, np.full(2, float(row)), style.color, style.dash)
@@ -255,7 +284,7 @@ def _density_layers(state: LearnedRulesState) -> dict[str, Layer]:
             size=9.0,
         )  # fmt: skip
     exact = state.mean["exact"]
-    layers["rows exact"] = Layer("rows", np.full(2, exact), np.array([-0.6, len(ROWS) - 0.4]), INK,
+    layers["rows exact"] = Layer("rows", np.full(2, exact), np.array(ROW_RANGE), INK,
                                  "dot", 1.1)  # fmt: skip
     return layers
 

@@ -35,10 +35,11 @@ METHODS: dict[str, RuleStyle] = {
     "code_vae": RuleStyle("CoDE-VAE", "#0072B2", "solid", "o"),
     "mopoe": RuleStyle("MoPoE", "#D55E00", "dash", "s"),
     "mvtcae": RuleStyle("MVTCAE", "#E69F00", "dashdot", "D"),
-    "permutation_invariant": RuleStyle("learned", "#CC79A7", "dot", "v"),
+    "permutation_invariant": RuleStyle("learned rule", "#CC79A7", "dot", "v"),
     "mmvm": RuleStyle("MMVM", "#009E73", "solid", "^"),
 }
 GREY = 0.93  # of a view that is not there
+PALE = 0.35  # how much is left of the colours of a view that was given
 GAP = 2  # pixels of white between two pictures
 COMPLETE, SOME, ONE = "#0072B2", "#9fc5dd", "#d9dce1"  # bars: all views, several, a single one
 
@@ -81,34 +82,33 @@ def imputation_grid(
     blocks += [(title, _views(views)) for title, views in made.items()]
     side = blocks[0][1].shape[3] + GAP
     there = present.T.cpu().numpy()[:, :, None, None, None]  # (M, B, 1, 1, 1)
+    band = side * 3 // 5  # white above every block, for its title
     rows = []
     for index, (_, views) in enumerate(blocks):
         if index == 1:
             views = np.where(there, views, GREY)
         elif index > 1:
-            views = np.where(there, 1 - 0.35 * (1 - views), views)
-        framed = np.pad(views, ((0, 0), (0, 0), (0, 0), (0, GAP), (0, GAP)), constant_values=1.0)
-        rows += [np.concatenate(list(row), axis=2).transpose(1, 2, 0) for row in framed]
-        rows.append(np.ones((side // 3, rows[0].shape[1], 3)))
-    image = np.concatenate(rows[:-1], axis=0)
-    height = len(names) * side + side // 3
+            views = np.where(there, 1 - PALE * (1 - views), views)
+        framed = np.pad(views, ((0, 0),) * 3 + ((0, GAP), (0, GAP)), constant_values=1.0)
+        lines = [np.concatenate(list(row), axis=2).transpose(1, 2, 0) for row in framed]
+        rows += [np.ones((band, lines[0].shape[1], 3)), *lines]
+    image = np.concatenate(rows, axis=0)
+    tops = [k * (len(names) * side + band) + band for k in range(len(blocks))]
     with theme():
         width = 8.4
-        figure, axes = plt.subplots(figsize=(width + 1.6, width * image.shape[0] / image.shape[1]))
+        figure, axes = plt.subplots(figsize=(width + 0.4, width * image.shape[0] / image.shape[1]))
         axes.imshow(image, interpolation="nearest")
         axes.set_yticks(
-            [k * height + (m + 0.5) * side for k in range(len(blocks)) for m in range(len(names))],
+            [top + (m + 0.5) * side for top in tops for m in range(len(names))],
             names * len(blocks), color=MUTED_TEXT, fontsize=9,
         )  # fmt: skip
         axes.set_xticks([])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        for k, (title, _) in enumerate(blocks):
-            axes.annotate(title, (-0.045, k * height + len(names) * side / 2), fontweight="bold",
-                          xycoords=("axes fraction", "data"), ha="right", va="center",
-                          annotation_clip=False)  # fmt: skip
+        for top, (title, _) in zip(tops, blocks, strict=True):
+            axes.text(0, top - GAP, title, fontweight="bold", ha="left", va="bottom")
         for m, b in np.argwhere(~there[:, :, 0, 0, 0]):
-            axes.text(b * side + side / 2 - 1, height + (m + 0.5) * side - 1, "?", color=MUTED,
+            axes.text((b + 0.5) * side - 1, tops[1] + (m + 0.5) * side - 1, "?", color=MUTED,
                       ha="center", va="center")  # fmt: skip
     return Still(figure)
 
@@ -167,11 +167,12 @@ def rates_picture(
                 values = _by_rate(runs, recipe, score)
                 if not values:
                     continue
-                x = [rate + 0.006 * offset for rate in rates]
-                axes.plot(x, [np.mean(values[rate]) for rate in rates], color=style.color,
+                found = sorted(values)  # not every recipe was trained at every rate
+                x = [rate + 0.006 * offset for rate in found]
+                axes.plot(x, [np.mean(values[rate]) for rate in found], color=style.color,
                           linestyle=style.linestyle, linewidth=1.6, label=style.label,
                           marker=style.marker, markersize=6)  # fmt: skip
-                for place, rate in zip(x, rates, strict=True):
+                for place, rate in zip(x, found, strict=True):
                     axes.plot([place] * len(values[rate]), values[rate], style.marker,
                               color=style.color, markersize=3, alpha=0.55)  # fmt: skip
             if score in ceilings:
@@ -246,20 +247,20 @@ def private_picture(runs: Sequence[Mapping[str, Any]], rate: float = 0.5) -> Sti
         for place, recipe in enumerate(rows):
             style = METHODS[recipe]
             ends = []
-            for score, (label, fill) in kinds.items():
+            for score, (_, fill) in kinds.items():
                 values = [run["scores"][score] for run in kept if run["recipe"] == recipe]
                 ends.append(np.mean(values))
                 axes.plot(values, [place] * len(values), style.marker, color=style.color,
                           fillstyle=fill, markersize=8, linestyle="none")  # fmt: skip
-                if place == 0:
-                    axes.annotate(label, (ends[-1], -0.28), ha="center", va="bottom",
-                                  fontsize=9, color=MUTED_TEXT)  # fmt: skip
             axes.plot([min(ends), max(ends)], [place, place], color=style.color, linewidth=1,
                       zorder=0)  # fmt: skip
+        for label, fill in kinds.values():
+            axes.plot([], [], "o", color=MUTED_TEXT, fillstyle=fill, markersize=8, label=label)
+        figure.legend(loc="outside lower center", ncols=len(kinds))
         axes.set_yticks(range(len(rows)), [METHODS[recipe].label for recipe in rows])
-        axes.set_ylim(len(rows) - 0.5, -0.75)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set(xlabel="mean absolute error of a pixel")
-        axes.set_title("What a model keeps of a view, and what it can only guess", pad=12)
+        axes.set_title("What a model keeps of a view, and what it can only guess")
         axes.grid(axis="y", color="#e4e6ea")
         axes.margins(x=0.08)
     return Still(figure)
@@ -274,7 +275,7 @@ def coverage_picture(coverages: Mapping[str, Mapping[float, Estimate]]) -> Still
     """
     looks = [("#D55E00", "--", "s"), ("#0072B2", "-", "o"), ("#009E73", ":", "^")]
     with theme():
-        figure, axes = plt.subplots(figsize=(5.6, 4.4))
+        figure, axes = plt.subplots(figsize=(6.8, 4.2))
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1)
         axes.annotate("calibrated", (0.2, 0.2), xytext=(6, -12), textcoords="offset points",
                       color=MUTED_TEXT, fontsize=9)  # fmt: skip
@@ -287,7 +288,7 @@ def coverage_picture(coverages: Mapping[str, Mapping[float, Estimate]]) -> Still
         axes.set(xlabel="mass of the interval (promised)", ylabel="hidden pixels inside (found)",
                  xlim=(0, 1), ylim=(0, 1.02), aspect="equal")  # fmt: skip
         axes.set_title("Do the intervals hold what they promise?")
-        axes.legend(loc="upper left", bbox_to_anchor=(1.02, 0.6), title="noise of a pixel")
+        figure.legend(loc="outside right center", title="noise of a pixel")
     return Still(figure)
 
 

@@ -48,7 +48,7 @@ def readings_picture(state: ReadingsState) -> Picture:
     top = 1.15 * max(most, min(float(state.actual_by_rho.max()), 2 * most))
     panels = {
         "errors": Panel((0.052, 0.052 + side, bottom, 0.9), "Errors of two exact experts",
-                        ends, ends, "error of expert 1", f"error of expert {last}", (1.0, 1.0)),
+                        ends, ends, "error of the first", "error of the last", (1.0, 1.0)),
         "rho": Panel((0.385, 0.66, bottom, 0.9), "CoDE: what it says, how it errs", (0.0, 1.0),
                      (0.0, top), "ρ that CoDE assumes", "", (0.25, None)),
         "covered": _coverage_panel((0.785, 0.985, bottom, 0.9), "Truth inside the interval",

@@ -12,7 +12,6 @@ and :func:`mcc` is not.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
@@ -20,6 +19,8 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 __all__ = ["correlations", "mcc", "weak_mcc"]
+
+TINY = 1e-300  # a column of zeros stays one
 
 
 def mcc(
@@ -80,11 +81,9 @@ def weak_mcc(true: Float[Tensor, "N D"], estimated: Float[Tensor, "N E"]) -> flo
     (1.0, True)
     """
     true, estimated = _checked(true, estimated)
-    target = true - true.mean(0)
-    design = estimated - estimated.mean(0)
     # The minimum-norm solution: collapsed components leave the design without full rank.
-    fit = torch.linalg.lstsq(design, target, driver="gelsd").solution
-    share = (design @ fit).square().sum(0) / target.square().sum(0)  # R²; a constant gives NaN
+    fit = torch.linalg.lstsq(estimated, true, driver="gelsd").solution
+    share = (estimated @ fit).square().sum(0) / true.square().sum(0)  # R²; a constant gives NaN
     return share.nan_to_num(0.0).clamp(0.0, 1.0).sqrt().mean().item()
 
 
@@ -96,22 +95,15 @@ def correlations(
 ) -> Float[Tensor, "D E"]:
     """The correlation of every true with every estimated component.
 
-    A component that does not vary has correlation 0 with everything. Arguments and errors as
-    :func:`mcc`.
+    A component that does not vary, up to rounding, has correlation 0 with everything. Arguments
+    and errors as :func:`mcc`.
     """
     true, estimated = _checked(true, estimated)
     if ranks:
         true, estimated = (torch.from_numpy(rankdata(v, axis=0)) for v in (true, estimated))
-    one, other = (_standardised(values) for values in (true, estimated))
+        true, estimated = true - true.mean(0), estimated - estimated.mean(0)
+    one, other = (v / v.norm(dim=0).clamp_min(TINY) for v in (true, estimated))
     return (one.T @ other).clamp(-1.0, 1.0)
-
-
-def _standardised(values: Tensor) -> Tensor:
-    """Columns of mean 0 and length 1; zeros where a column is constant up to rounding."""
-    centred = values - values.mean(0)
-    length = centred.norm(dim=0)
-    rounding = 8 * np.finfo(float).eps * values.abs().amax(0) * len(values) ** 0.5
-    return centred * torch.where(length > rounding, length.reciprocal(), 0.0)
 
 
 def _checked(true: Tensor, estimated: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,4 +112,13 @@ def _checked(true: Tensor, estimated: Tensor) -> tuple[Tensor, Tensor]:
             "true and estimated latents must be [N, D] and [N, E], a row a sample, at least 2; "
             f"got {list(true.shape)} and {list(estimated.shape)}"
         )
-    return true.detach().cpu().double(), estimated.detach().cpu().double()
+    return _centred(true), _centred(estimated)
+
+
+def _centred(values: Tensor) -> Tensor:
+    """Columns of mean 0 in float64; zeros where a column varies by no more than its rounding."""
+    eps = torch.finfo(values.dtype).eps  # of the model's own numbers
+    values = values.detach().cpu().double()
+    centred = values - values.mean(0)
+    rounding = 8 * eps * values.abs().amax(0)
+    return torch.where(centred.abs().amax(0) > rounding, centred, 0.0)

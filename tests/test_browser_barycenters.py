@@ -10,12 +10,8 @@ import numpy as np
 import pytest
 
 from mmvae_core import averages
-from mmvae_core.figures.barycenters import (
-    Picture,
-    barycenters_picture,
-    paths_picture,
-    zero_forcing_picture,
-)
+from mmvae_core.figures.barycenters import barycenters_picture, paths_picture, zero_forcing_picture
+from mmvae_core.figures.picture import Picture
 from mmvae_core.figures.two_experts import number
 from mmvae_core.geometry import BARYCENTERS
 

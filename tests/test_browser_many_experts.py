@@ -9,8 +9,8 @@ import browser
 import numpy as np
 import pytest
 
-from mmvae_core.figures.barycenters import Picture
 from mmvae_core.figures.many_experts import crowd_picture
+from mmvae_core.figures.picture import Picture
 from mmvae_core.figures.readings import readings_picture
 from mmvae_core.many_experts import crowd_state
 from mmvae_core.readings import readings_state

@@ -11,16 +11,8 @@ import pytest
 
 from mmvae_core import averages
 from mmvae_core.explore.barycenters import Barycenters, Paths, ZeroForcing
-from mmvae_core.figures.barycenters import (
-    Layer,
-    Panel,
-    barycenters_picture,
-    draw,
-    paths_picture,
-    placed,
-    png,
-    zero_forcing_picture,
-)
+from mmvae_core.figures.barycenters import barycenters_picture, paths_picture, zero_forcing_picture
+from mmvae_core.figures.picture import Layer, Panel, draw, placed, png
 from mmvae_core.figures.style import INK
 from mmvae_core.figures.two_experts import number
 from mmvae_core.geometry import BARYCENTERS

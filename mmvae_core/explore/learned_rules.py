@@ -12,9 +12,8 @@ from typing import TypeAlias
 import ipywidgets as widgets
 from torch import nn
 
-from mmvae_core.explore.barycenters import _Explorer
 from mmvae_core.explore.controls import Prediction, Slider
-from mmvae_core.figures.barycenters import Picture
+from mmvae_core.explore.explorer import Explorer
 from mmvae_core.figures.learned_rules import (
     LEARNED,
     STYLES,
@@ -22,6 +21,7 @@ from mmvae_core.figures.learned_rules import (
     learned_rules_picture,
     learned_rules_reading,
 )
+from mmvae_core.figures.picture import Picture
 from mmvae_core.figures.style import INK
 from mmvae_core.figures.two_experts import number
 from mmvae_core.learned_rules import (
@@ -40,7 +40,7 @@ Worlds: TypeAlias = Mapping[str, tuple[NoisyReadings, Mapping[str, nn.Module]]]
 SIGMA_RANGE = (0.1, 0.98)
 
 
-class LearnedRules(_Explorer):
+class LearnedRules(Explorer):
     """Two experts under rules that were learned, beside fixed ones and the exact answer.
 
     Sliders: ``mu_1, mu_2, sigma_1, sigma_2``. ``world`` and ``shown`` (buttons) choose the world

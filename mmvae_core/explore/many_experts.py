@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from mmvae_core.explore.barycenters import _Explorer
 from mmvae_core.explore.controls import Prediction, Slider
-from mmvae_core.figures.barycenters import Picture
+from mmvae_core.explore.explorer import Explorer
 from mmvae_core.figures.many_experts import NOTE, STYLES, crowd_picture, crowd_reading
+from mmvae_core.figures.picture import Picture
 from mmvae_core.figures.readings import readings_picture, readings_reading
 from mmvae_core.figures.style import INK
 from mmvae_core.figures.two_experts import number
@@ -26,7 +26,7 @@ Number: TypeAlias = float | int
 Rows: TypeAlias = tuple[list[str], list[list[str]], list[str], str]
 
 
-class Crowd(_Explorer):
+class Crowd(Explorer):
     """A crowd of experts with one odd member, and what four rules make of it.
 
     Sliders: ``count`` M, ``rho``, and what the odd expert ``says`` and with which ``sigma``.
@@ -86,7 +86,7 @@ class Crowd(_Explorer):
         return header, rows, [STYLES[name].color for name in order], crowd_reading(state)
 
 
-class Readings(_Explorer):
+class Readings(Explorer):
     """One number, read several times with noise: the errors of exact experts, and every rule.
 
     Sliders: ``count`` M, ``noise`` v, ``contrast`` (how unlike the noises are) and ``rho``.

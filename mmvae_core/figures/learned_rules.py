@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from torch import nn
 
-from mmvae_core.figures.barycenters import Layer, Name, Panel, Picture, placed, save
+from mmvae_core.figures.picture import Layer, Name, Panel, Picture, placed, save
 from mmvae_core.figures.style import INK, MUTED, RULES, RuleStyle, Still, theme
 from mmvae_core.figures.two_experts import Label, number
 from mmvae_core.learned_rules import (

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from mmvae_core.figures.barycenters import Layer, Name, Panel, Picture, placed, save
+from mmvae_core.figures.picture import Layer, Name, Panel, Picture, placed, save
 from mmvae_core.figures.style import INK, RULES, RuleStyle
 from mmvae_core.figures.two_experts import Label, number
 from mmvae_core.many_experts import (

@@ -13,8 +13,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from mmvae_core.figures.barycenters import WIDTH, Layer, Name, Panel, Picture, placed, save
 from mmvae_core.figures.many_experts import GREY, NOTE, STYLES, TEXT
+from mmvae_core.figures.picture import WIDTH, Layer, Name, Panel, Picture, placed, save
 from mmvae_core.figures.style import INK, RuleStyle
 from mmvae_core.figures.two_experts import Label, number
 from mmvae_core.metrics.calibration import LEVELS

@@ -5,12 +5,14 @@
 writes figures/09_missing.json, about twenty minutes on one core. All runs take the same number of
 steps: one on fewer samples sees them more often, and is not trained less. All are judged on the
 same held-out samples with the same half of their views hidden, and by the same classifiers. A run
-that is in the file already is not repeated; delete the file to start anew.
+that is in the file already is not repeated; delete the file to start anew. figures/09_lengths.json
+holds two longer runs, judged on their way.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from mmvae_core.training import TrainConfig, fit
 
 HERE = Path(__file__).resolve().parent
 TARGET = HERE / "09_missing.json"
+LONG = HERE / "09_lengths.json"
 
 MODALITIES, LATENT_DIM, BATCH_SIZE, EPOCHS = 3, 20, 64, 8
 TRAIN_SIZE, TEST_SIZE = 8_000, 1_000
@@ -34,6 +37,7 @@ AT_RATE = {0.0: RECIPES, 0.5: RECIPES, 0.65: ("code_vae", "mmvm")}
 COMPLETE_ONLY = ("code_vae", "mmvm")  # trained on complete cases too, at the rate of one half
 ONE_SEED = ("permutation_invariant",)  # its latent collapses at this length, at every rate
 SEEDS = (0, 1, 2)
+LONG_RECIPE, LONG_STEPS = "code_vae", (500, 1000, 2000, 4000)
 KEYS = ("recipe", "rate", "complete_cases", "seed")
 
 
@@ -105,6 +109,38 @@ def scores(
     return result
 
 
+def lengths() -> None:
+    """One recipe, complete cases against all samples with gaps, as training goes on."""
+    train, test = datasets.load(
+        "digits", modalities=MODALITIES, train_size=TRAIN_SIZE, test_size=TEST_SIZE
+    )
+    classifiers = metrics.train_classifiers(train)
+    gaps = datasets.hide_at_random(train, 0.5, seed=SEEDS[0])
+    hidden = datasets.hide_at_random(test, HIDDEN_IN_TEST, seed=TEST_SEED)
+    rows = []
+    sets = {"complete cases only": datasets.complete_cases(gaps), "all samples, with gaps": gaps}
+    for name, data in sets.items():
+        torch.manual_seed(SEEDS[0])
+        model = MultimodalVAE(
+            recipes.build(LONG_RECIPE, MODALITIES), train.shapes, LATENT_DIM, networks="dense",
+            scale="bounded",
+        )  # fmt: skip
+        with tempfile.TemporaryDirectory() as folder:
+            for steps in LONG_STEPS:
+                epochs = round(steps / (len(data) // BATCH_SIZE))
+                config = TrainConfig(epochs=epochs, batch_size=BATCH_SIZE, seed=SEEDS[0])
+                fit(model, data, config, folder=folder, show_progress=False)
+                right = metrics.imputation_coherence(model, hidden, test, classifiers)
+                found = {
+                    "imputation_coherence": _mean(right),
+                    "imputation_error": _mean(metrics.imputation_error(model, hidden, test)),
+                }
+                row = {"data": name, "samples": len(data), "steps": steps, "scores": found}
+                rows.append(row)
+                content = {"recipe": LONG_RECIPE, "rate": 0.5, "seed": SEEDS[0], "rows": rows}
+                metrics.write_json(LONG, {**content, "made_with": metrics.provenance()})
+
+
 def _mean(estimates: dict[str, metrics.Estimate]) -> float:
     return sum(e.value for e in estimates.values()) / len(estimates)
 
@@ -139,3 +175,5 @@ def measure() -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     measure()
+    if not LONG.exists():
+        lengths()

@@ -49,7 +49,10 @@ def test_every_slider_redraws_the_bars_of_the_binomial() -> None:
             shares = expected(num, rate.value)
             (bars,) = explorer.figure.data
             np.testing.assert_allclose(bars.y, shares, atol=1e-12)
-            assert len(bars.x) == len(bars.text) == len(bars.marker.color) == num
+            axis = explorer.figure.layout.xaxis
+            assert list(bars.x) == list(axis.tickvals) == list(range(1, num + 1))
+            assert axis.range[0] < 1 and axis.range[1] > num, "no bar is cut off"
+            assert len(axis.ticktext) == len(bars.text) == len(bars.marker.color) == num
             rows = cells(explorer.readout.value)[1:]
             counts = [int(row[2].replace(",", "")) for row in rows]
             np.testing.assert_allclose(counts, SAMPLES * shares, atol=0.5 + 1e-9)

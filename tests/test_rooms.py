@@ -36,6 +36,7 @@ ROOMS = [
     "many_experts",
     "readings",
     "learned_rules",
+    "identifiable",
     "training",
     "sweeps",
     "figures",

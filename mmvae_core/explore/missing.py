@@ -98,10 +98,14 @@ class KeptViews:
         self.shares = kept_shares(num, rate).tolist()
         with self.figure.batch_update():
             bars = self.figure.data[0]
-            bars.x = bar_names(num)
+            bars.x = list(range(1, num + 1))
             bars.y = self.shares
             bars.text = [percent(share) for share in self.shares]
             bars.marker.color = bar_colors(num)
+            # Numbers, not categories: plotly keeps the places of categories that are gone.
+            self.figure.layout.xaxis.update(
+                tickvals=list(bars.x), ticktext=bar_names(num), range=[0.4, num + 0.6]
+            )
             self.figure.layout.title.text = (
                 f"<b>{percent(rate)} of all views hidden: {percent(self.shares[-1])} of the "
                 "samples are complete</b>"
@@ -230,7 +234,7 @@ def _bars() -> Picture:
         template="none", width=760, height=300, margin=dict(l=70, r=10, t=44, b=34),
         font=dict(family=FONT, size=14, color=INK), showlegend=False, hovermode=False,
         dragmode=False, title=dict(x=0.01, font=dict(size=15)), bargap=0.35,
-        xaxis=dict(axis, type="category"),
+        xaxis=dict(axis, type="linear"),
         yaxis=dict(axis, range=[0, 1.08], tickvals=[0, 0.5, 1], title="share of the samples"),
     )  # fmt: skip
     figure._config = figure._config | {"displayModeBar": False}

@@ -13,8 +13,8 @@ from matplotlib.text import Text
 explore = pytest.importorskip("mmvae_core.explore.many_experts", reason="needs the notebook extra")
 from mmvae_core.figures import many_experts as crowd_twin  # noqa: E402
 from mmvae_core.figures import readings as readings_twin  # noqa: E402
-from mmvae_core.figures.barycenters import draw  # noqa: E402
 from mmvae_core.figures.many_experts import STYLES  # noqa: E402
+from mmvae_core.figures.picture import draw  # noqa: E402
 from mmvae_core.figures.two_experts import number  # noqa: E402
 from mmvae_core.many_experts import CROWD_RULES, crowd_state  # noqa: E402
 from mmvae_core.readings import READING_RULES, readings_state  # noqa: E402

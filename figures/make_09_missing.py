@@ -43,14 +43,16 @@ KEYS = ("recipe", "rate", "complete_cases", "seed")
 
 def runs() -> list[dict[str, Any]]:
     """Every run: recipe, rate, seed, and whether incomplete samples are left out."""
-    table = []
-    for seed in SEEDS:
-        rows = [(recipe, rate, False) for rate, row in AT_RATE.items() for recipe in row]
-        rows += [(recipe, 0.5, True) for recipe in COMPLETE_ONLY]
-        if seed == SEEDS[0]:
-            rows += [(recipe, rate, False) for recipe in ONE_SEED for rate in (0.0, 0.5)]
-        for recipe, rate, complete in rows:
-            table.append({"recipe": recipe, "rate": rate, "complete_cases": complete, "seed": seed})
+    half = [(recipe, 0.5, complete) for complete in (False, True) for recipe in COMPLETE_ONLY]
+    rest = [(recipe, rate, False) for rate, row in AT_RATE.items() for recipe in row]
+    once = [(recipe, rate, False) for recipe in ONE_SEED for rate in (0.0, 0.5)]
+    rows = [(seed, *row) for seed in SEEDS for row in half]
+    rows += [(seed, *row) for seed in SEEDS for row in rest if row not in half]
+    rows += [(SEEDS[0], *row) for row in once]
+    table = [
+        {"recipe": recipe, "rate": rate, "complete_cases": complete, "seed": seed}
+        for seed, recipe, rate, complete in rows
+    ]
     return table
 
 

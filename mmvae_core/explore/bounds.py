@@ -7,7 +7,7 @@ from :mod:`mmvae_core.figures.bounds`, their static twin. The editor of the tabl
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import ipywidgets as widgets
 import numpy as np
@@ -50,6 +50,7 @@ __all__ = [
 
 WIDTH = 1080  # pixels; JupyterLab leaves 1115 to a cell in a window 1280 wide
 MOST = 5  # modalities in the live picture; the stored table goes to 8
+Traces: TypeAlias = dict[str, dict[str, Any]]  # what every trace shows, by its name
 FONT = "Open Sans, Segoe UI, Helvetica, Arial, DejaVu Sans, sans-serif"
 MARKERS = {"o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond",
            "P": "cross", "X": "x", "h": "hexagon"}  # fmt: skip
@@ -95,8 +96,9 @@ class GapExplorer:
         }  # fmt: skip
         self.error, self.caption, self.readout = ErrorLine(), widgets.HTML(), widgets.HTML()
         self.state = self._state()
-        self.figure = _gap_figure()
-        self._show(self.state)
+        # Complete from the start: no update has to reach the page while it is still building it.
+        self.figure = _gap_figure(*self._shown(self.state))
+        self._tell(self.state)
         for slider in self.sliders.values():
             slider.observe(self._moved, "value")
         grid = widgets.GridBox(
@@ -120,25 +122,36 @@ class GapExplorer:
             self._show(state)
             self.state = state
 
-    def _show(self, state: GapState) -> None:
-        at = int(self.sliders["m"].value)
+    def _shown(self, state: GapState) -> tuple[Traces, tuple[float, float]]:
+        """What every trace shows, and the range of the vertical axis."""
+        at = self.sliders["m"].value
         curves = curves_of(state)
         low, high = limits(curves)
         labels = end_labels(curves, high - low)
+        data: Traces = {}
+        for name, (across, values, errors) in curves.items():
+            data[name] = dict(x=_floats(across), y=_floats(values),
+                              error_y=dict(array=_floats(errors)))  # fmt: skip
+        data["names"] = dict(
+            x=np.full(len(labels), float(MOST)),
+            y=_floats([place for _, place, _, _ in labels]),
+            text=tuple(f"\u00a0\u00a0{text}" for _, _, text, _ in labels),
+            textfont=dict(color=tuple(color for *_, color in labels)),
+        )
+        data["now"] = dict(x=np.full(2, at), y=_floats([low, high]))
+        return data, (low, high)
+
+    def _show(self, state: GapState) -> None:
+        data, height = self._shown(state)
         with self.figure.batch_update():
-            for trace in self.figure.data[: len(curves)]:
-                _, values, errors = curves[trace.name]
-                trace.y = np.asarray(values, dtype=float)
-                trace.error_y.array = np.asarray(errors, dtype=float)
-            names, now = self.figure.data[len(curves) :]
-            names.y = np.array([place for _, place, _, _ in labels])
-            names.x = np.full(len(labels), MOST + 0.08)
-            names.text = tuple(text for _, _, text, _ in labels)
-            names.textfont.color = tuple(color for *_, color in labels)
-            now.x, now.y = np.full(2, float(at)), np.array([low, high])
-            self.figure.layout.yaxis.range = (low, high)
-        rows = gap_rows(state, at)
-        self.readout.value = table(("objective", "− log p(X)", "± s.e."), rows,
+            for trace in self.figure.data:  # all of them: a message that leaves out the x of some
+                trace.update(data[trace.name])  # loses it where the page is opened later
+            self.figure.layout.yaxis.range = height
+        self._tell(state)
+
+    def _tell(self, state: GapState) -> None:
+        at = int(self.sliders["m"].value)
+        self.readout.value = table(("objective", "− log p(X)", "± s.e."), gap_rows(state, at),
                                    [LOOKS[name].color for name in METHODS])  # fmt: skip
         self.caption.value = _spoken(gap_reading(state, at))
 
@@ -164,15 +177,18 @@ def _spoken(text: str) -> str:
     )
 
 
-def _gap_figure() -> Picture:
-    across = np.arange(1, MOST + 1)
+def _floats(values: Any) -> np.ndarray:
+    return np.asarray(list(values), dtype=float)
+
+
+def _gap_figure(data: Traces, height: tuple[float, float]) -> Picture:
     traces = []
     for name in METHODS:
         look = LOOKS[name]
         marker = dict(symbol=MARKERS[look.marker], size=8, line=dict(color="white", width=1))
         traces.append(
             go.Scatter(
-                name=name, x=across, mode="lines+markers", cliponaxis=False, marker=marker,
+                name=name, mode="lines+markers", cliponaxis=False, marker=marker,
                 line=dict(color=look.color, dash=look.dash, width=2.2),
                 error_y=dict(type="data", color=look.color, thickness=1, width=2),
             )
@@ -180,13 +196,15 @@ def _gap_figure() -> Picture:
     traces.append(go.Scatter(name="names", mode="text", textposition="middle right",
                              cliponaxis=False))  # fmt: skip
     traces.append(go.Scatter(name="now", mode="lines", line=dict(color=MUTED, dash="dot", width=1)))
+    for trace in traces:
+        trace.update(data[trace.name])
     figure = Picture(traces)
     figure.update_layout(
         template="none", width=760, height=470, margin=dict(l=62, r=190, t=10, b=44),
         showlegend=False, hovermode=False, dragmode=False,
         font=dict(family=FONT, size=13, color=INK),
         xaxis=dict(AXIS, range=(0.85, MOST + 0.05), dtick=1, title_text="M, number of modalities"),
-        yaxis=dict(AXIS, title_text="objective − log p(X), nats a sample"),
+        yaxis=dict(AXIS, title_text="objective − log p(X), nats a sample", range=height),
         shapes=[dict(type="rect", name="above", xref="paper", x0=0, x1=1, y0=0, y1=1000,
                      fillcolor=SHADE, line=dict(width=0), layer="below"),
                 dict(type="line", name="log p(X)", xref="paper", x0=0, x1=1, y0=0, y1=0,
@@ -219,15 +237,16 @@ class TemperatureExplorer:
         self.noise = noise
         blue = RULES["code"].color
         self.sliders = {
-            "log_gamma": Slider("lg γ", "logarithm of gamma, to base 10", float(np.log10(gamma)),
+            "log_gamma": Slider("lgγ", "logarithm of gamma, to base 10",
+                                float(np.log10(gamma)),
                                 min=-1.5, max=2, step=0.05, color=blue),
             "rho": Slider("ρ", "correlation of the experts' errors in CoDE", rho, min=0, max=0.8,
                           step=0.05),
         }  # fmt: skip
         self.error, self.caption = ErrorLine(), widgets.HTML()
         self.state = self._state()
-        self.figure = _temperature_figure(self.state)
-        self._show(self.state)
+        self.figure = _temperature_figure(*_temperature_shown(self.state))
+        self.caption.value = _spoken(temperature_reading(self.state))
         for slider in self.sliders.values():
             slider.observe(self._moved, "value")
         grid = widgets.GridBox(
@@ -249,23 +268,12 @@ class TemperatureExplorer:
             self.state = state
 
     def _show(self, state: TemperatureState) -> None:
-        _, mixture, objective = state.by_gamma.T.numpy()
-        best, mean = max(state.rows), float(np.mean(state.rows))
-        data = dict(zip((trace.name for trace in self.figure.data), self.figure.data, strict=True))
+        data, ranges = _temperature_shown(state)
         with self.figure.batch_update():
-            data["bounds"].x = np.array(state.rows)
-            data["mixture"].x = np.full(2, state.mixture)
-            data["weights"].x = np.array(state.weights)
-            data["weights"].text = tuple(f"{weight:.2f}" for weight in state.weights)
-            data["by gamma: mixture"].y, data["by gamma: objective"].y = mixture, objective
-            data["best"].y, data["mean"].y = np.full(2, best), np.full(2, mean)
-            data["now"].x = np.full(2, state.gamma)
-            data["now"].y = np.array([state.mixture, state.objective])
-            self.figure.layout.xaxis.range = (1.08 * min(state.rows) - 0.05, 0.05)
-            self.figure.layout.yaxis3.range = (
-                1.1 * mean - 0.05,
-                best + 0.15 * (best - mean) + 0.02,
-            )
+            for trace in self.figure.data:  # all of them, as in GapExplorer
+                trace.update(data[trace.name])
+            for axis, limits_ in ranges.items():
+                self.figure.layout[axis].range = limits_
         self.caption.value = _spoken(temperature_reading(state))
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
@@ -273,26 +281,50 @@ class TemperatureExplorer:
         return mime_bundle(self.widget, draw_temperature(self.state), alt, **kwargs)
 
 
-def _temperature_figure(state: TemperatureState) -> Picture:
-    blue, names = RULES["code"].color, list(state.names)
-    gamma = state.by_gamma[:, 0].numpy()
-    ends = np.array([gamma[0], gamma[-1]])
+def _temperature_shown(
+    state: TemperatureState,
+) -> tuple[Traces, dict[str, tuple[float, float]]]:
+    """What every trace shows, and the ranges of the axes that follow the bounds."""
+    best, mean = max(state.rows), float(np.mean(state.rows))
+    gamma, mixture, objective = state.by_gamma.T.numpy()
+    names, ends = list(state.names), gamma[[0, -1]]
+    data: Traces = {
+        "bounds": dict(x=_floats(state.rows), y=names),
+        "mixture": dict(x=np.full(2, state.mixture), y=[names[0], names[-1]]),
+        "weights": dict(x=_floats(state.weights), y=names,
+                        text=tuple(f"{weight:.2f}" for weight in state.weights)),
+        "by gamma: mixture": dict(x=gamma, y=mixture),
+        "by gamma: objective": dict(x=gamma, y=objective),
+        "best": dict(x=ends, y=np.full(2, best)),
+        "mean": dict(x=ends, y=np.full(2, mean)),
+        "now": dict(x=np.full(2, state.gamma), y=_floats([state.mixture, state.objective])),
+    }  # fmt: skip
+    top = best + 0.15 * (best - mean) + 0.02
+    return data, {
+        "xaxis": (1.08 * min(state.rows) - 0.05, 0.05),
+        "yaxis3": (1.1 * mean - 0.05, top),
+    }
+
+
+def _temperature_figure(data: Traces, ranges: dict[str, tuple[float, float]]) -> Picture:
+    blue = RULES["code"].color
     third = dict(xaxis="x3", yaxis="y3", mode="lines")
     dots = dict(color=MUTED, dash="dot", width=1)
     traces = [
-        go.Bar(name="bounds", y=names, orientation="h", marker=dict(color="#9aa0aa")),
-        go.Scatter(name="mixture", y=[names[0], names[-1]], mode="lines",
-                   line=dict(color=blue, dash="dash", width=2)),
-        go.Bar(name="weights", y=names, orientation="h", marker=dict(color=blue), xaxis="x2",
-               yaxis="y2", textposition="outside", cliponaxis=False),
-        go.Scatter(name="by gamma: mixture", x=gamma, line=dict(color=blue, dash="dash"), **third),
-        go.Scatter(name="by gamma: objective", x=gamma, line=dict(color=INK, width=2.4), **third),
-        go.Scatter(name="best", x=ends, line=dots, **third),
-        go.Scatter(name="mean", x=ends, line=dots, **third),
+        go.Bar(name="bounds", orientation="h", marker=dict(color="#9aa0aa")),
+        go.Scatter(name="mixture", mode="lines", line=dict(color=blue, dash="dash", width=2)),
+        go.Bar(name="weights", orientation="h", marker=dict(color=blue), xaxis="x2", yaxis="y2",
+               textposition="outside", cliponaxis=False),
+        go.Scatter(name="by gamma: mixture", line=dict(color=blue, dash="dash"), **third),
+        go.Scatter(name="by gamma: objective", line=dict(color=INK, width=2.4), **third),
+        go.Scatter(name="best", line=dots, **third),
+        go.Scatter(name="mean", line=dots, **third),
         go.Scatter(name="now", xaxis="x3", yaxis="y3", mode="markers",
                    marker=dict(symbol=["square", "circle"], size=11, color=[blue, INK],
                                line=dict(color="white", width=1.3))),
     ]  # fmt: skip
+    for trace in traces:
+        trace.update(data[trace.name])
     titles = [(0.0, "Bound of each subset"), (0.42, "Its weight π"), (0.71, "The objective, by γ")]
     head = dict(xref="paper", yref="paper", y=1.02, xanchor="left", yanchor="bottom",
                 showarrow=False, font=dict(size=15))  # fmt: skip
@@ -312,6 +344,8 @@ def _temperature_figure(state: TemperatureState) -> Picture:
         annotations=[dict(head, x=x, text=f"<b>{text}</b>") for x, text in titles]
         + [dict(small, text="dashed: Σ π L; solid: with γ(H − log K)")],
     )  # fmt: skip
+    for axis, limits_ in ranges.items():
+        figure.layout[axis].range = limits_
     figure._config = figure._config | {"displayModeBar": False}
     return figure
 

@@ -96,15 +96,16 @@ class KeptViews:
     def _show(self) -> None:
         num, rate = round(self.sliders["modalities"].value), self.sliders["rate"].value
         self.shares = kept_shares(num, rate).tolist()
+        sizes = list(range(1, num + 1))
         with self.figure.batch_update():
             bars = self.figure.data[0]
-            bars.x = list(range(1, num + 1))
+            bars.x = sizes
             bars.y = self.shares
             bars.text = [percent(share) for share in self.shares]
             bars.marker.color = bar_colors(num)
             # Numbers, not categories: plotly keeps the places of categories that are gone.
             self.figure.layout.xaxis.update(
-                tickvals=list(bars.x), ticktext=bar_names(num), range=[0.4, num + 0.6]
+                tickvals=sizes, ticktext=bar_names(num), range=[0.4, num + 0.6]
             )
             self.figure.layout.title.text = (
                 f"<b>{percent(rate)} of all views hidden: {percent(self.shares[-1])} of the "

@@ -33,7 +33,10 @@ __all__ = ["TableauEditor", "TableauGrid", "predict_half_a_kl"]
 
 _GRID_JS = """
 function render({ model, el }) {
-  el.classList.add("mmvae-tableau");
+  // A div of its own: the widget's layout clears the grid properties of el.
+  const grid = document.createElement("div");
+  grid.className = "mmvae-tableau";
+  el.append(grid);
   el.dataset.lmSuppressShortcuts = "true";
   const text = (parent, content, kind, row, column, span) => {
     const node = Object.assign(document.createElement("div"), { textContent: content });
@@ -50,22 +53,22 @@ function render({ model, el }) {
     const M = experts.length - 1, R = references.length;
     // Grid columns: row names | cond | gap | recon | gap, names of ref | kl and ref | the sum.
     const recon = 4 + M, kl = recon + M + 1, sum = kl + Math.max(R, 1) + 1, first = M + 5;
-    el.replaceChildren();
-    el.style.gridTemplateColumns = `max-content repeat(${M + 1}, 38px) 18px repeat(${M}, 38px) ` +
-      `52px repeat(${Math.max(R, 1)}, 38px) 18px max-content`;
-    text(el, "cond", "head", first - 2, 2, M + 1);
-    text(el, "recon", "head", first - 2, recon, M);
-    text(el, "ref, one column a reference", "head ref", 1, kl, R + 2);
-    text(el, "kl", "head", first - 1, kl - 1);
+    grid.replaceChildren();
+    grid.style.gridTemplateColumns = `max-content repeat(${M + 1}, 38px) 18px repeat(${M}, 38px) ` +
+      `52px repeat(${Math.max(R, 1)}, 38px) 18px minmax(220px, max-content)`;
+    text(grid, "cond", "head", first - 2, 2, M + 1);
+    text(grid, "recon", "head", first - 2, recon, M);
+    text(grid, "ref, one column a reference", "head ref", 1, kl, R + 2);
+    text(grid, "kl", "head end", first - 1, kl - 1);
     experts.forEach((name, e) => {
-      text(el, name, "name", first - 1, 2 + e);
-      if (e < M) text(el, name, "name", first - 1, recon + e);
-      text(el, name, "side", 2 + e, kl - 1);
+      text(grid, name, "name", first - 1, 2 + e);
+      if (e < M) text(grid, name, "name", first - 1, recon + e);
+      text(grid, name, "side", 2 + e, kl - 1);
     });
-    text(el, "L =", "head sum", first - 1, sum);
+    text(grid, "L =", "head sum", first - 1, sum);
     rows.forEach((name, k) => {
-      text(el, name, "side", first + k, 1);
-      text(el, (k ? "+ " : "") + sums[k], "sum", first + k, sum);
+      text(grid, name, "side", first + k, 1);
+      text(grid, (k ? "+ " : "") + sums[k], "sum", first + k, sum);
     });
     for (const cell of cells) {
       const button = document.createElement("button");
@@ -84,9 +87,9 @@ function render({ model, el }) {
         model.set("pressed", [cell.part, cell.row, cell.column, ++count]);
         model.save_changes();
       };
-      el.append(button);
+      grid.append(button);
     }
-    if (focused) el.querySelector(`[data-cell="${focused}"]`)?.focus();
+    if (focused) grid.querySelector(`[data-cell="${focused}"]`)?.focus();
   };
   model.on("change:spec change:selected", show);
   show();
@@ -96,16 +99,17 @@ export default { render };
 """
 
 _GRID_CSS = """
-.mmvae-tableau { display: grid; gap: 3px; align-items: center; overflow-x: auto; padding: 6px 8px;
-  color: #1f2430; font-size: 13.5px; }
+.mmvae-tableau { display: grid; gap: 3px; align-items: center; justify-content: start;
+  overflow-x: auto; padding: 6px 8px; color: #1f2430; font-size: 13.5px; }
 .mmvae-tableau button { width: 38px; height: 28px; border: 0; border-radius: 4px; padding: 0;
   font-size: 13px; cursor: pointer; font-variant-numeric: tabular-nums; }
 .mmvae-tableau button[aria-pressed=true] { outline: 3px solid #1f2430; outline-offset: 0; }
 .mmvae-tableau button:focus-visible { outline: 3px solid #E69F00; outline-offset: 0; }
 .mmvae-tableau .head { font-weight: 600; font-size: 14px; }
+.mmvae-tableau .end { text-align: right; padding-right: 4px; }
 .mmvae-tableau .name { text-align: center; color: #5c6370; font-size: 12.5px; }
 .mmvae-tableau .side { text-align: right; padding-right: 4px; color: #5c6370; }
-.mmvae-tableau .sum { white-space: nowrap; }
+.mmvae-tableau .sum { line-height: 1.25; }
 """
 
 
@@ -256,11 +260,16 @@ def verdict_text(state: TableauState) -> str:
         said = "A lower bound on log p(X), whatever the experts say."
     else:
         said = f"A sum of ELBOs, at most {state.promise} = {number(state.promised or 0.0, 3)}."
-    side = "above" if state.excess > 0 else "below"
     return (
         f"{said} Now L = {number(state.objective, 3)}, log p(X) = {number(state.log_evidence, 3)}: "
-        f"{number(abs(state.excess), 3)} nats {side} it."
+        f"{_side(state)}."
     )
+
+
+def _side(state: TableauState) -> str:
+    if abs(state.excess) < 1e-9:
+        return "which is log p(X)"
+    return f"{number(abs(state.excess), 3)} nats {'above' if state.excess > 0 else 'below'}"
 
 
 def verdict_html(state: TableauState) -> str:
@@ -289,9 +298,8 @@ def _number_line(state: TableauState, color: str) -> str:
     """L beside log p(X), drawn to scale: half of the line is 3 nats, or more where it has to."""
     half = max(3.0, 1.15 * abs(state.excess))
     at = 320 + 300 * state.excess / half
-    side = "above" if state.excess > 0 else "below"
-    label = f"L = {number(state.objective, 3)}, {number(abs(state.excess), 3)} nats {side}"
-    anchor = "end" if at > 420 else "start" if at < 220 else "middle"
+    label = f"L = {number(state.objective, 3)}, {_side(state)}"
+    where, anchor = (330, "start") if at >= 320 else (310, "end")
     return (
         '<svg width="640" height="64" role="img" '
         f'aria-label="log p(X) = {number(state.log_evidence, 3)}; {label}">'
@@ -301,7 +309,7 @@ def _number_line(state: TableauState, color: str) -> str:
         f'<text x="320" y="60" text-anchor="middle" font-size="13" fill="{INK}">log p(X) = '
         f"{number(state.log_evidence, 3)}</text>"
         f'<circle cx="{at:.1f}" cy="40" r="6.5" fill="{color}" stroke="white"/>'
-        f'<text x="{at:.1f}" y="28" text-anchor="{anchor}" font-size="13" fill="{color}" '
+        f'<text x="{where}" y="28" text-anchor="{anchor}" font-size="13" fill="{color}" '
         f'font-weight="600">{label}</text></svg>'
     )
 

@@ -256,9 +256,9 @@ def code_shared_prior(
     0.375
     """
     loc, scale = only_members(loc, scale, cond)
-    if scale.device.type == "cpu" and not (scale < 1).all():
+    if scale.device.type == "cpu" and not (scale <= 1).all():
         raise ValueError(
-            "the shared-prior correlation needs every scale below 1, the prior's; "
+            "the shared-prior correlation needs no scale above 1, the prior's; "
             f"got {scale.max().item():.4g}. Networks with scale='bounded' guarantee it"
         )
     # 1 - v underflows to 0 where an expert has learned nothing; the floor keeps A and B finite.

@@ -2,9 +2,9 @@ r"""Bounds: from what a batch says to one number a sample.
 
 There are two paths. Where the objective is linear in its terms, the *evidence* holds the
 log-likelihood of every modality under every posterior and the KL of every posterior to every
-reference, unweighted and in nats; a tableau weighs it (:func:`elbo`). Where the average stands
-inside the logarithm, one array of *log-weights*, log p(X, z) - log q(z), is reduced by
-:func:`iwae` or :func:`dreg`. With one draw both give the same.
+reference, unweighted and in nats; a tableau weighs it (:func:`elbo`). For a mixture of experts,
+whose density has no closed KL, one array of *log-weights*, log p(X, z) - log q(z), is averaged by
+:func:`mean_log_weight`, or inside the logarithm by :func:`iwae` or :func:`dreg`.
 """
 
 from __future__ import annotations
@@ -56,13 +56,15 @@ class LogWeights:
         usable: ``[K, B]``, whether the sample has the modality of component ``k``.
         draws: the tensors ``[L, K, B, *]`` that were drawn, through which the gradient reaches
             the encoders; :func:`dreg` weighs it there.
-        recon: ``[L, K, M, B]``, the log-likelihoods in it, for a log.
+        recon: ``[L, K, M, B]``, the log-likelihoods in it before lambda weighs them, for a log.
+        regular: ``[L, K, B]``, log p(z) - log q(z) before beta weighs it, for a log.
     """
 
     value: Float[Tensor, "L K B"]
     usable: Bool[Tensor, "K B"]
     draws: tuple[Tensor, ...]
     recon: Float[Tensor, "L K M B"]
+    regular: Float[Tensor, "L K B"]
 
 
 def gaussian_kl(
@@ -102,7 +104,6 @@ def elbo(
     *,
     beta: float = 1.0,
     modality_weights: Float[Tensor, " M"] | None = None,
-    factors: Tensor | None = None,
 ) -> Float[Tensor, " B"]:
     r"""The tableau's objective for every sample of the batch, in nats; to be maximised.
 
@@ -117,11 +118,8 @@ def elbo(
         tableau: the one that the evidence was made for.
         beta: weight of the KL terms (Higgins et al., beta-VAE, 2016).
         modality_weights: lambda, one factor a likelihood; 1 by default.
-        factors: a factor for every row, ``[K]`` or ``[K, B]`` (:func:`mixture_factors`).
     """
     rows = posterior_elbos(evidence, tableau, beta=beta, modality_weights=modality_weights)
-    if factors is not None:
-        rows = rows * (factors if factors.ndim == 2 else factors[:, None]).to(rows)
     return rows.sum(dim=0)
 
 
@@ -177,7 +175,8 @@ def iwae(weights: LogWeights, *, tight: bool = False) -> Float[Tensor, " B"]:
 
     >>> value = torch.tensor([[[0.0]], [[2.0]]]).log()  # weights 0 and 2, one component
     >>> usable = torch.ones(1, 1, dtype=torch.bool)
-    >>> iwae(LogWeights(value, usable, (), torch.zeros(2, 1, 1, 1))).item()  # log 1
+    >>> iwae(LogWeights(value, usable, (), torch.zeros(2, 1, 1, 1),
+    ...                 torch.zeros(2, 1, 1))).item()  # log 1
     0.0
     """
     samples = len(weights.value)
@@ -216,16 +215,14 @@ def dreg(weights: LogWeights, *, beta: float = 1.0, tight: bool = False) -> Floa
     value = iwae(weights, tight=tight)
     masked = weights.value.masked_fill(~weights.usable, -math.inf).detach()
     if tight:
-        flat = masked.flatten(0, 1).softmax(dim=0)
-        share = flat.view_as(masked)
+        share = normalised = masked.flatten(0, 1).softmax(dim=0).view_as(masked)
     else:
-        share = masked.softmax(dim=0).nan_to_num(0.0) / weights.usable.sum(dim=0)
-    # The normalised weight inside its own average, without the 1/K of the loose bound.
-    inner = share if tight else share * weights.usable.sum(dim=0)
-    inner = 1 - beta + beta * inner
+        normalised = masked.softmax(dim=0).nan_to_num(0.0)
+        share = normalised / weights.usable.sum(dim=0)
+    again = 1 - beta + beta * normalised
     for draw in weights.draws:
         if draw.requires_grad:
-            draw.register_hook(lambda grad: grad * inner.view(*inner.shape, *[1] * (grad.ndim - 3)))
+            draw.register_hook(lambda grad: grad * again.view(*again.shape, *[1] * (grad.ndim - 3)))
     surrogate = torch.where(weights.usable, share * weights.value, 0.0).sum(dim=(0, 1))
     return value.detach() + surrogate - surrogate.detach()
 

@@ -111,8 +111,9 @@ def standard_noise(
         return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
     # The inverse of Laplace's distribution function, of a uniform number in (-1/2, 1/2).
     u = torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype) - 0.5
-    tiny = torch.finfo(like.dtype).tiny
-    return -u.sign() * (1 - 2 * u.abs()).clamp_min(tiny).log()
+    # u = -1/2 does come; the clamp makes of it the largest number that others give, not infinity.
+    smallest = torch.finfo(like.dtype).eps / 2
+    return -u.sign() * (1 - 2 * u.abs()).clamp_min(smallest).log()
 
 
 def log_density(

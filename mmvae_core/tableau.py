@@ -136,7 +136,7 @@ class Tableau:
         and each log-likelihood with ``w_k`` or 0: then it is ``w_k`` times a lower bound on the
         log-evidence of the modalities that it reconstructs.
         """
-        prior = torch.zeros(self.num_modalities + 1, dtype=torch.bool)
+        prior = self.ref.new_zeros(self.num_modalities + 1)
         prior[-1] = True
         weight = self.kl.sum(dim=1, keepdim=True)  # (K, 1)
         prior_only = bool(((self.ref == prior).all(dim=1) | (self.kl == 0).all(dim=0)).all())
@@ -145,8 +145,10 @@ class Tableau:
 
     @property
     def row_weights(self) -> Float[Tensor, " K"]:
-        """The total weight of every posterior's regulariser; 1 where it has none."""
-        return self.kl.sum(dim=1) if self.num_references else torch.ones(self.num_posteriors)
+        """How much every posterior counts: the total weight of its KL terms, or where it has none
+        that of its likelihoods."""
+        kl = self.kl.sum(dim=1)
+        return torch.where(kl > 0, kl, self.recon.sum(dim=1))
 
     def embedded(self, members: Bool[Tensor, " W"]) -> Tableau:
         """The same objective for the modalities ``members`` among more: absent ones get zeros.

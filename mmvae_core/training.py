@@ -12,7 +12,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -177,8 +178,7 @@ def fit(
 
     def checkpoint() -> None:
         if last is not None:
-            if not all(torch.isfinite(p).all() for p in model.parameters()):
-                raise _diverged(epoch, step, "a parameter is not finite")
+            _check_finite(model, epoch, step)
             state = {
                 "epoch": epoch, "step": step, "best": best, "sums": sums,
                 "optimizer": optimizer.state_dict(), "noise": noise.get_state(),
@@ -193,12 +193,11 @@ def fit(
     resumed_at = epoch * steps_per_epoch + step
     started = time.monotonic() - history.seconds
     last_saved = last_called = time.monotonic()
-    model.network_dtype = torch.bfloat16 if config.mixed_precision else None
     bar = tqdm(
         total=total_steps, initial=resumed_at, unit="step",
         disable=not show_progress, desc=f"epoch {epoch + 1}/{config.epochs}",
     )  # fmt: skip
-    with bar:
+    with _half_precision(model, config.mixed_precision), bar:
         while epoch < config.epochs:
             model.train()
             order = _epoch_order(len(data), config.seed, epoch).to(device)
@@ -241,6 +240,7 @@ def fit(
                         callback(
                             Progress(model, history, epoch, step, steps_per_epoch, total_steps)
                         )
+                        model.train()  # a callback may have looked at samples
                     last_called = time.monotonic()
                 if now - last_saved > config.checkpoint_seconds and step < steps_per_epoch:
                     checkpoint()
@@ -259,6 +259,7 @@ def fit(
             best = min(best, score)
             # best.pt first: killed in between, the resumed run comes here again.
             if improved and last is not None:
+                _check_finite(model, epoch - 1, steps_per_epoch)
                 save_checkpoint(last.with_name("best.pt"), model)
             checkpoint()
             last_saved = time.monotonic()
@@ -340,6 +341,22 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Multimod
     return model.eval()
 
 
+@contextmanager
+def _half_precision(model: MultimodalVAE, wanted: bool) -> Iterator[None]:
+    """Networks in bfloat16 inside, as they were outside."""
+    before = model.network_dtype
+    model.network_dtype = torch.bfloat16 if wanted else before
+    try:
+        yield
+    finally:
+        model.network_dtype = before
+
+
+def _check_finite(model: MultimodalVAE, epoch: int, step: int) -> None:
+    if not all(torch.isfinite(p).all() for p in model.parameters()):
+        raise _diverged(epoch, step, "a parameter is not finite")
+
+
 def _diverged(epoch: int, step: int, what: str) -> FloatingPointError:
     return FloatingPointError(
         f"the run diverged in epoch {epoch + 1}, step {step}: {what}. The last good checkpoint "
@@ -366,6 +383,12 @@ def _check_data(model: MultimodalVAE, data: MultimodalDataset, batch_size: int) 
         raise ValueError(f"the model's modalities are {model.names}; got {list(data.names)}")
     if len(data) < batch_size:
         raise ValueError(f"batch_size is {batch_size} but there are {len(data)} samples; lower it")
+    empty = (~data.present.any(dim=1)).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(
+            f"samples {empty[:10]}{' ...' if len(empty) > 10 else ''} of the data have no modality "
+            "present; keep data.subset(data.present.any(dim=1).nonzero().flatten())"
+        )
     if data.x[0].device != model.device:
         raise ValueError(
             f"model and data must be on one device; got {model.device} and {data.x[0].device}. "

@@ -91,6 +91,47 @@ def gradients(bound: str, num: int, samples: int, beta: float, off: float, count
     return torch.autograd.grad(loss * count, shift)[0][:, 0]
 
 
+@pytest.mark.parametrize("tight", [False, True])
+@pytest.mark.parametrize("samples", [1, 4])
+def test_the_weights_of_dreg(tight: bool, samples: int) -> None:
+    """The formula itself, draw by draw: plain weights for what is decoded, and once more the
+    normalised weight for each of the draws."""
+    beta, leaf = 1.7, torch.randn(samples, 3, 2, 5, dtype=torch.float64, requires_grad=True)
+    own = torch.randn(samples, 3, 2, 2, dtype=torch.float64, requires_grad=True)
+    z, w = leaf * 1.0, own * 1.0  # not leaves, as draws are
+    theta = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    value = (z.square() * theta).sum(-1) - w.square().sum(-1)
+    usable = torch.tensor([[True, True], [True, False], [True, True]])
+    nothing = torch.zeros(samples, 3, 1, 2), torch.zeros(samples, 3, 2)
+    found = bounds.dreg(bounds.LogWeights(value, usable, (z, w), *nothing), beta=beta, tight=tight)
+    grads = torch.autograd.grad(found.sum(), [leaf, own, theta])
+    masked = value.detach().masked_fill(~usable, -torch.inf)
+    if tight:
+        normal = masked.flatten(0, 1).exp()
+        normal = (normal / normal.sum(0)).view_as(masked)
+        share = normal
+    else:
+        normal = (masked.exp() / masked.exp().sum(0)).nan_to_num(0.0)
+        share = normal / usable.sum(0)
+    again = share * (1 - beta + beta * normal)
+    torch.testing.assert_close(grads[0], again[..., None] * 2 * leaf * theta)
+    torch.testing.assert_close(grads[1], again[..., None] * -2 * own)
+    torch.testing.assert_close(grads[2], (share[..., None] * leaf.square()).sum((0, 1, 2)))
+
+
+@pytest.mark.parametrize("bound", ["iwae", "dreg"])
+def test_dreg_holds_the_density_fixed_and_iwae_does_not(bound: str) -> None:
+    """With every draw held still, the encoders are reached only through the density in the weight:
+    not at all with dreg, private latents included."""
+    model, batch = tiny("mmvae_plus", {"private_dim": 2, "bound": bound}), pictures(2)
+    held = log_weights(model, batch, samples=2, hold=bound == "dreg")
+    for draw in held.draws:
+        draw.register_hook(torch.zeros_like)
+    grads = torch.autograd.grad(held.value.sum(), list(model.encoders.parameters()))
+    assert all((g == 0).all() for g in grads) == (bound == "dreg")
+    assert len(held.draws) == 2  # the private latents have a density too, so they are weighed too
+
+
 @pytest.mark.parametrize(
     ("num", "samples", "beta"),
     [(1, 5, 1.0), (1, 5, 2.5), (3, 1, 1.0), (3, 1, 2.5)],
@@ -130,7 +171,7 @@ def test_dreg_leaves_the_decoders_their_gradient() -> None:
 def test_an_absent_expert_is_no_component() -> None:
     value = torch.tensor([[[1.0], [9.0]], [[2.0], [9.0]]]).double()  # (2, 2, 1)
     usable = torch.tensor([[True], [False]])
-    weights = bounds.LogWeights(value, usable, (), torch.zeros(2, 2, 2, 1))
+    weights = bounds.LogWeights(value, usable, (), torch.zeros(2, 2, 2, 1), torch.zeros(2, 2, 1))
     torch.testing.assert_close(bounds.mean_log_weight(weights), torch.tensor([1.5]).double())
     expected = value[:, 0].exp().mean(0).log()
     for tight in (False, True):

@@ -36,6 +36,29 @@ def pooled(parts: list[Normal]) -> Normal:
     return Normal(torch.stack([p.loc * p.scale.pow(-2) for p in parts]).mean(0) / tau, tau.rsqrt())
 
 
+@pytest.mark.parametrize("name", ["mopoe", "mmvae", "mmvae_plus", "mmvm"])
+def test_the_logged_terms_have_neither_beta_nor_lambda_in_them(name: str) -> None:
+    options = {"private_dim": 2} if name == "mmvae_plus" else {}
+    model, batch = tiny(name, options), pictures(4)
+    plain = tiny(name, options)
+    plain.load_state_dict(model.state_dict())
+    plain.modality_weights.fill_(1.0)
+    rows = [
+        m.loss(batch, beta=beta, samples=2, generator=torch.Generator().manual_seed(3))[1]
+        for m, beta in ((plain, 1.0), (model, 0.0))
+    ]
+    for key in ("kl", "log_likelihood_m0", "log_likelihood_m1", "log_likelihood_m2"):
+        torch.testing.assert_close(rows[0][key], rows[1][key])
+    if name in ("mmvae", "mmvae_plus"):  # the weights are those terms, so they add up
+        model.recipe.__dict__["reduction"], plain.recipe.__dict__["reduction"] = (
+            "mixture",
+            "mixture",
+        )
+        terms = plain.loss(batch, samples=2, generator=torch.Generator().manual_seed(3))[1]
+        total = sum(terms[f"log_likelihood_m{m}"] for m in range(3)) - terms["kl"]
+        torch.testing.assert_close(total, terms["bound"])
+
+
 @pytest.mark.parametrize(
     "options",
     [{}, {"alpha": 0.3}, {"kl": "sampled"}, {"mixture": "gate"},
@@ -43,8 +66,8 @@ def pooled(parts: list[Normal]) -> Normal:
 )  # fmt: skip
 def test_mmvm_is_its_loop(options: dict) -> None:
     model, batch = tiny("mmvm", options), pictures(4)
-    got = model.loss(batch, beta=BETA, generator=torch.Generator().manual_seed(3))[0]
-    noise = standard_noise("normal", (3, 4, 2), batch.x[0], torch.Generator().manual_seed(3))
+    got = model.loss(batch, beta=BETA, samples=2, generator=torch.Generator().manual_seed(3))[0]
+    noise = standard_noise("normal", (2, 3, 4, 2), batch.x[0], torch.Generator().manual_seed(3))
     alpha = options.get("alpha", 0.0)
     gate = torch.full((3, 4), 1 / 3, dtype=torch.float64)
     if options.get("mixture") == "gate":
@@ -54,15 +77,29 @@ def test_mmvm_is_its_loop(options: dict) -> None:
     for b in range(4):
         q = [expert(model, batch, m, b) for m in range(3)]
         for m in range(3):
-            z = q[m].loc + q[m].scale * noise[m, b]
-            total += log_likelihood(model, z, m, batch.x[m][b])
+            draws = [q[m].loc + q[m].scale * noise[index, m, b] for index in range(2)]
+            total += sum(log_likelihood(model, z, m, batch.x[m][b]) for z in draws) / 2
             if options.get("kl") == "sampled":
-                density = sum(gate[n, b] * q[n].log_prob(z).sum().exp() for n in range(3))
-                soft = q[m].log_prob(z).sum() - density.log()
+                soft = 0.0
+                for z in draws:
+                    density = sum(gate[n, b] * q[n].log_prob(z).sum().exp() for n in range(3))
+                    soft += (q[m].log_prob(z).sum() - density.log()) / 2
             else:
                 soft = sum(gate[n, b] * kl_divergence(q[m], q[n]).sum() for n in range(3))
             total -= BETA * (alpha * kl_divergence(q[m], STANDARD).sum() + (1 - alpha) * soft)
     torch.testing.assert_close(got, -total / 4, atol=1e-9, rtol=1e-10)
+
+
+@pytest.mark.parametrize("kl", ["pairwise", "sampled"])
+def test_a_gate_that_has_shut_keeps_gradients_finite(kl: str) -> None:
+    model, batch = tiny("mmvm", {"mixture": "gate", "kl": kl}), pictures(4)
+    model.gate.bias.data[0] = -2000.0  # its weight is 0 in float64 too
+    loss = model.loss(batch, generator=torch.Generator().manual_seed(0))[0]
+    loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    if kl == "pairwise":  # only m1 and m2 are left to be drawn to, with what the gate gives them
+        gate = model.gate(*model.encode(batch))
+        assert (gate[0] == 0).all()
 
 
 def test_mmvm_anneals_from_the_prior() -> None:

@@ -67,17 +67,21 @@ def prune_clusters(
     weight = present / present.sum(dim=0)  # of every expert in its sample
     before, kept, scores = prior.kept.clone(), prior.kept.clone(), {}
     choices: dict[int, Tensor] = {}
-    while (count := int(kept.sum())) >= 2:
-        prior.kept.copy_(kept)
-        shares = prior.assignment(z)
-        entropy = -torch.xlogy(shares, shares).sum(dim=-1) / math.log(count)  # (M, N)
-        score = beta * entropy - prior.log_prob(z) / z.shape[-1]
-        scores[count] = (score * weight).sum(dim=0).mean().item()
-        choices[count] = kept.clone()
-        mass = (shares * weight[..., None]).sum(dim=(0, 1)).masked_fill(~kept, math.inf)
-        kept[mass.argmin()] = False
-    best = min(scores, key=scores.__getitem__) if scores else None
-    prior.kept.copy_(before if best is None else choices[best])
+    best = before
+    try:
+        while (count := int(kept.sum())) >= 2:
+            prior.kept.copy_(kept)
+            shares = prior.assignment(z)
+            entropy = -torch.xlogy(shares, shares).sum(dim=-1) / math.log(count)  # (M, N)
+            score = beta * entropy - prior.log_prob(z) / z.shape[-1]
+            scores[count] = (score * weight).sum(dim=0).mean().item()
+            choices[count] = kept.clone()
+            mass = (shares * weight[..., None]).sum(dim=(0, 1)).masked_fill(~kept, math.inf)
+            kept[mass.argmin()] = False
+        if scores:
+            best = choices[min(scores, key=scores.__getitem__)]
+    finally:  # interrupted, the prior is as it was
+        prior.kept.copy_(best)
     return scores
 
 
@@ -93,6 +97,9 @@ def _draws(
     model: MultimodalVAE, data: MultimodalDataset, seed: int
 ) -> tuple[Float[Tensor, "M N D"], Float[Tensor, "M N"]]:
     """One draw from every expert, and 1 where it has something to say."""
+    if not data.present.any(dim=1).all():
+        empty = (~data.present.any(dim=1)).nonzero().flatten().tolist()
+        raise ValueError(f"samples {empty[:10]} have no modality present and so no cluster")
     model.eval()
     generator = Generator(device=model.device).manual_seed(seed)
     draws = []

@@ -69,6 +69,9 @@ def joint_log_likelihood(
     that rises to log p(X) with ``draws``; how slowly says how far the proposal is from the
     posterior, which the effective sample size (between 1 and ``draws``) reports.
 
+    Every draw z is decoded into all modalities. For ``vae`` and ``mmvm``, whose modalities have
+    latents of their own, it says how well one latent explains them all, which they do not train.
+
     Returns:
         ``{subset name: {"log_likelihood": ..., "effective_sample_size": ...}}`` for every subset,
         or for the rows of ``proposals``.

@@ -37,6 +37,12 @@ def evidence(
     """
     if tableau is None:
         tableau = model.recipe.plan(len(batch), None if batch.complete else batch.present.cpu())
+    elif isinstance(tableau, Tableau) and not batch.complete:
+        raise ValueError(
+            "a tableau for complete samples was given with a batch that lacks modalities; "
+            "make the batch's own with recipe.plan(len(batch), batch.present.cpu())"
+        )
+    _check_samples(samples)
     experts = model.experts(batch)
     loc, scale = model.aggregate_experts(experts.loc, experts.scale, tableau.cond)  # (K, B, D)
     if noise is None:
@@ -89,6 +95,7 @@ def log_weights(
             :func:`mmvae_core.bounds.dreg` needs it.
     """
     recipe, family = model.recipe, model.recipe.family
+    _check_samples(samples)
     experts = model.experts(batch)
     usable = batch.present.T  # (K, B): every expert is a component
     z = _draw(experts.loc, experts.scale, samples, family, generator)  # (L, K, B, D)
@@ -108,7 +115,7 @@ def log_weights(
         aside = standard_noise(family, shape, own, generator)
         aside = aside * model.auxiliary_log_scale.exp()[:, None]
     recon = []
-    for m, weight in enumerate(model.modality_weights):
+    for m in range(len(model.names)):
         latents = z
         if recipe.private_dim:
             mine = torch.zeros(len(model.names), dtype=torch.bool, device=z.device)
@@ -125,8 +132,10 @@ def log_weights(
                 values = values.index_put(
                     (torch.arange(samples, device=z.device)[:, None], k, b), some
                 )
-        recon.append(weight * values)
-    return LogWeights(sum(recon) + beta * regular, usable, draws, torch.stack(recon, dim=2))
+        recon.append(values)
+    stacked = torch.stack(recon, dim=2)  # (L, K, M, B)
+    total = (stacked * model.modality_weights[:, None]).sum(dim=2)
+    return LogWeights(total + beta * regular, usable, draws, stacked, regular)
 
 
 def terms(
@@ -151,14 +160,12 @@ def terms(
     else:
         bound = bounds.dreg(weights, beta=beta, tight=tight).mean()
     usable = weights.usable
-    total = weights.recon.sum(dim=2)  # (L, K, B)
-    cost = torch.where(usable, total - weights.value, 0.0).mean(dim=0).sum() / usable.sum()
-    result = {"loss": -bound, "bound": bound, "kl": cost / beta}
+    cost = -torch.where(usable, weights.regular, 0.0).mean(dim=0).sum() / usable.sum()
+    result = {"loss": -bound, "bound": bound, "kl": cost}
     for m, name in enumerate(model.names):
         asked = usable & usable[m]
         values = torch.where(asked, weights.recon[:, :, m].mean(dim=0), 0.0)
-        lam = model.modality_weights[m]
-        result[f"log_likelihood_{name}"] = values.sum() / asked.sum().clamp_min(1) / lam
+        result[f"log_likelihood_{name}"] = values.sum() / asked.sum().clamp_min(1)
     return result
 
 
@@ -175,15 +182,16 @@ def _linear_terms(
     rows = bounds.posterior_elbos(
         found, tableau, beta=beta, modality_weights=model.modality_weights
     )  # (K, B)
-    mixture = _closed_form(model, tableau, rows) if model.recipe.closed_form else model.mixture
-    if mixture is None:
-        bound = rows.sum(dim=0).mean()
+    mixture, gamma = model.mixture, model.recipe.entropy_scale
+    if model.recipe.closed_form:
+        bound, gain = _closed_form(model, batch, tableau, rows)
+        objective = bound + gain
+    elif mixture is None:
+        objective = bound = rows.sum(dim=0).mean()
     else:
-        bound = _weighed(model, batch, tableau, rows, mixture)
-    objective = bound
-    if mixture is not None and model.recipe.entropy_scale is not None:
-        entropy = -(mixture * mixture.log()).sum()
-        objective = bound + model.recipe.entropy_scale * (entropy - log(len(mixture)))
+        objective = bound = _weighed(model, batch, tableau, rows, mixture)
+        if gamma is not None:
+            objective = bound + _entropy_gain(mixture, gamma)
     # Averages over the posteriors that have the term.
     kl_weight = _by_sample(tableau.kl, found.kl)
     cost = torch.where(kl_weight != 0, kl_weight * found.kl, 0.0).sum() / kl_weight.sum()
@@ -209,7 +217,8 @@ def _divergences(
     gate = None
     if recipe.gate:
         # One tableau gives all modalities that are present the same weight; the gate shares it out.
-        gate = model.gate(experts.loc, experts.scale, _present(tableau, loc))  # (M, B)
+        present = _present(tableau, loc)
+        gate = model.gate(experts.loc, experts.scale, present)  # (M, B)
     if not recipe.reference_mixture:
         kl = bounds.gaussian_kl(
             loc, scale,
@@ -219,7 +228,7 @@ def _divergences(
             return kl
         # The reference of modality n, wherever it stands among the rows: M_present times g_n.
         member = ref[:, :-1].to(loc)  # (R, M) or (R, M, B)
-        share = gate * (gate > 0).sum(dim=0)
+        share = gate * (len(gate) if present is None else present.sum(dim=0))
         member = member if member.ndim == 3 else member[..., None]
         prior = (member.sum(dim=1) == 0).to(loc)
         return kl * ((member * share).sum(dim=1) + prior)
@@ -235,6 +244,7 @@ def _divergences(
             continue
         members = members if members.ndim == 2 else members[:, None]
         weight = torch.ones_like(each[0, 0]) if gate is None else gate  # (M, B)
+        weight = weight.clamp_min(torch.finfo(weight.dtype).tiny)  # a gate may have shut to 0
         # Logarithms of members' weights alone: that of an absent one's 0 would have no gradient.
         weight = torch.where(members, weight, 1.0).log().masked_fill(~members, float("-inf"))
         mixture = (each + weight.log_softmax(dim=0)).logsumexp(dim=2)
@@ -249,20 +259,42 @@ def _present(tableau: Tableau | SampleTableaux, like: Tensor) -> Tensor | None:
     return tableau.ref[:, :-1].any(dim=0).to(like.device)
 
 
-def _closed_form(model: MultimodalVAE, tableau: Tableau | SampleTableaux, rows: Tensor) -> Tensor:
-    """softmax(L / gamma) of the batch, held fixed: the envelope theorem gives the gradient."""
-    assert model.recipe.entropy_scale is not None
-    count = model.recipe.tableau.num_posteriors
+def _closed_form(
+    model: MultimodalVAE, batch: Batch, tableau: Tableau | SampleTableaux, rows: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The bound at pi = softmax(L / gamma), and what the entropy of pi adds to the objective.
+
+    L is the mean over the batch, or over the samples that have the same modalities: their pi is
+    over their own subsets. It is held fixed, for at its best value the gradient does not see it.
+    """
+    gamma = model.recipe.entropy_scale
+    assert gamma is not None
     if isinstance(tableau, Tableau):
-        each = rows.detach().mean(dim=1) * count  # a tableau weighs every bound by 1/K
-    else:
-        source = _sources(model, tableau)
-        weight = _by_sample(tableau.kl, rows[:, None]).sum(dim=1)  # (K, B)
-        value = torch.where(weight > 0, rows.detach() / weight.clamp_min(1e-30), 0.0)
-        total = rows.new_zeros(count).index_add(0, source.flatten(), value.flatten())
-        seen = rows.new_zeros(count).index_add(0, source.flatten(), (weight > 0).to(rows).flatten())
-        each = torch.where(seen > 0, total / seen.clamp_min(1), total.sum() / seen.sum())
-    return bounds.optimal_weights(each, model.recipe.entropy_scale)
+        each = rows.mean(dim=1) * len(rows)  # the tableau weighs every bound by 1/K
+        mixture = bounds.optimal_weights(each.detach(), gamma)
+        return (mixture * each).sum(), _entropy_gain(mixture, gamma)
+    weight = _by_sample(tableau.kl, rows[:, None]).sum(dim=1)  # (K, B): 1/K, or 0 in padding
+    patterns, which = batch.present.unique(dim=0, return_inverse=True)
+    bound, gain = rows.new_zeros(()), rows.new_zeros(())
+    for index in range(len(patterns)):
+        samples = which == index
+        used = weight[:, samples][:, 0] > 0
+        each = rows[used][:, samples].mean(dim=1) * used.sum()
+        mixture = bounds.optimal_weights(each.detach(), gamma)
+        share = samples.to(rows).mean()
+        bound = bound + share * (mixture * each).sum()
+        gain = gain + share * _entropy_gain(mixture, gamma)
+    return bound, gain
+
+
+def _entropy_gain(mixture: Tensor, gamma: float) -> Tensor:
+    """gamma (H(pi) - log K), 0 at equal weights and negative elsewhere: a bound stays a bound."""
+    return gamma * (-torch.xlogy(mixture, mixture).sum() - log(len(mixture)))
+
+
+def _check_samples(samples: int) -> None:
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, draws from every posterior; got {samples}")
 
 
 def _weighed(

@@ -20,6 +20,7 @@ from torch.distributions import Distribution
 from mmvae_core import networks as nets
 from mmvae_core import recipes, subsets
 from mmvae_core.aggregation import Aggregate, Gaussians
+from mmvae_core.checks import ABSENT_SCALE
 from mmvae_core.data.dataset import Batch
 from mmvae_core.distributions import (
     LAPLACE_SCALE,
@@ -38,7 +39,6 @@ from mmvae_core.tableau import SampleTableaux, Tableau
 __all__ = ["DECODE_CHUNK", "Experts", "MultimodalVAE"]
 
 DECODE_CHUNK = 2048  # latents a decoder takes at once, which bounds its working memory
-ABSENT_SCALE = 0.5  # of an expert that has seen nothing; no rule may look at it, but it must pass
 
 
 class Experts(NamedTuple):
@@ -235,11 +235,12 @@ class MultimodalVAE(nn.Module):
         """q(z|x_S) for the given subsets; by default for all that is present, sample by sample.
 
         For recipes that keep a mixture of experts it is the mixture of the subset's experts
-        (mmvae, mmvae_plus, cmvae, mmjsd, mmvm), weighed equally or by the learned gate; for the
-        others one Gaussian.
+        (vae, mmvae, mmvae_plus, cmvae, mmjsd, mmvm), weighed equally or by the learned gate; for
+        the others one Gaussian.
 
         Raises:
-            ValueError: a sample lacks a modality of the subset.
+            ValueError: a subset is empty or of another number of modalities, or a sample lacks a
+                modality of it.
         """
         return self.posterior_of(self.experts(batch), batch, subset)
 
@@ -296,8 +297,8 @@ class MultimodalVAE(nn.Module):
             ValueError: a sample lacks a modality of the subset.
         """
         wanted = [*range(len(self.names))] if modalities is None else [*modalities]
-        experts = self.experts(batch)
         members, host = self._members(batch, None if subset is None else subset[None])
+        experts = self.experts(batch)
         q = self._posterior(experts, members, host)
         z = (q.draw(1, generator)[0] if sample else q.mean)[0]  # (B, D)
         given = members[0].T if members.ndim == 3 else members[0].expand(len(batch), -1)  # (B, M)
@@ -341,8 +342,8 @@ class MultimodalVAE(nn.Module):
 
         With a mixture pi that is learned its entropy, times the recipe's ``entropy_scale``, is
         part of it: gamma (H(pi) - log K), which is 0 at equal weights and keeps a bound a bound.
-        The other terms, ``kl`` and ``log_likelihood_*``, are averages over posteriors and samples
-        with the tableau's own weights.
+        ``kl`` is an average with the tableau's weights, ``log_likelihood_*`` one over the
+        posteriors that reconstruct the modality; neither has beta or lambda in it.
 
         Args:
             beta: weight of the KL terms, or of log q(z) - log p(z) in log-weights.
@@ -356,11 +357,6 @@ class MultimodalVAE(nn.Module):
         if tableau is None:
             present = None if batch.complete else batch.present.cpu()
             tableau = self.recipe.plan(len(batch), present)
-        elif isinstance(tableau, Tableau) and not batch.complete:
-            raise ValueError(
-                "a tableau for complete samples was given with a batch that lacks modalities; "
-                "make the batch's own with recipe.plan(len(batch), batch.present.cpu())"
-            )
         from mmvae_core.model import objective  # it stands on this class
 
         terms = objective.terms(self, batch, tableau, beta, samples, generator)
@@ -404,6 +400,13 @@ class MultimodalVAE(nn.Module):
                 raise ValueError(f"samples {empty} of the batch have no modality present")
             return batch.present.T[None], host.T[None]
         subset = subset.cpu()
+        if subset.dtype != torch.bool or subset.shape[1:] != (len(self.names),):
+            raise ValueError(
+                f"subsets must be a bool [K, {len(self.names)}] mask, one row a subset; "
+                f"got {subset.dtype} of shape {list(subset.shape)}"
+            )
+        if not subset.any(dim=1).all():
+            raise ValueError("a posterior needs at least one modality; a subset is empty")
         if not batch.complete:
             present = batch.present.cpu()
             usable = subsets.available(subset, present)

@@ -18,7 +18,13 @@ from mmvae_core.aggregation import (
     wasserstein,
 )
 from mmvae_core.learned import CodeOfMatrix, LearnedCode, LearnedCorrelation
-from mmvae_core.recipes.recipe import Recipe, against_prior, every_subset, prior_row
+from mmvae_core.recipes.recipe import (
+    Recipe,
+    against_prior,
+    every_subset,
+    prior_row,
+    whole_number,
+)
 from mmvae_core.tableau import Tableau, with_prior
 
 __all__ = ["code_vae", "mopoe", "mvae", "mvtcae", "mwb_vae", "vae", "wb_vae"]
@@ -47,12 +53,7 @@ def mvae(num_modalities: int, *, random_subsets: int = 1) -> Recipe:
     The objective sums the bounds of the full set, of every modality alone and of
     ``random_subsets`` subsets in between, drawn anew at every step (none where ``M < 3``).
     """
-    if (
-        isinstance(random_subsets, bool)
-        or not isinstance(random_subsets, int)
-        or random_subsets < 0
-    ):
-        raise ValueError(f"random_subsets must be a whole number from 0; got {random_subsets!r}")
+    whole_number("random_subsets", random_subsets, least=0)
 
     def tableau(rows: Tensor) -> Tableau:
         return against_prior(with_prior(rows, prior=True), recon=rows.float(), weight=1.0)
@@ -132,7 +133,8 @@ def code_vae(
             experts.
         corr: a whole correlation matrix ``[M, M]`` instead of ``rho``, or ``"learned"``.
         weights: of the subsets' bounds. ``"learned"``: pi, a softmax trained with the bound;
-            ``"closed_form"``: its best value for every batch, softmax(L / gamma); ``"equal"``; or
+            ``"closed_form"``: its best value for every batch, softmax(L / gamma), in incomplete
+            data one for each set of modalities that samples have; ``"equal"``; or
             fixed positive numbers, one a subset in the order of
             :func:`mmvae_core.subsets.powerset`, scaled to sum 1.
         entropy_scale: gamma, the weight of the entropy of pi, in nats.
@@ -140,8 +142,8 @@ def code_vae(
     named = ("learned", "closed_form", "equal")
     if isinstance(weights, str) and weights not in named:
         raise ValueError(f"weights must be one of {', '.join(named)}, or numbers; got {weights!r}")
-    if entropy_scale <= 0:
-        raise ValueError(f"entropy_scale must be positive; got {entropy_scale}")
+    if not 0 < entropy_scale < float("inf"):
+        raise ValueError(f"entropy_scale must be positive and finite; got {entropy_scale}")
     rows = subsets.powerset(num_modalities)
     if not isinstance(weights, str):
         weights = [float(weight) for weight in weights]
@@ -156,10 +158,10 @@ def code_vae(
         if isinstance(corr, str):
             if corr != "learned":
                 raise ValueError(f"corr must be a matrix or 'learned'; got {corr!r}")
-            aggregate = LearnedCorrelation(num_modalities)
+            aggregate = LearnedCorrelation(num_modalities) if num_modalities > 1 else poe
         else:
-            matrix = torch.as_tensor(corr, dtype=torch.get_default_dtype())
-            corr = matrix.tolist()  # plain data, for checkpoints
+            corr = torch.as_tensor(corr, dtype=torch.float64).tolist()  # plain data, in checkpoints
+            matrix = torch.tensor(corr, dtype=torch.get_default_dtype())
             if matrix.shape != (num_modalities, num_modalities):
                 raise ValueError(
                     f"corr must be a {num_modalities}x{num_modalities} correlation matrix, one "
@@ -169,7 +171,8 @@ def code_vae(
     elif isinstance(rho, str):
         if rho not in ("learned", "shared_prior"):
             raise ValueError(f"rho must be a number, 'learned' or 'shared_prior'; got {rho!r}")
-        aggregate = LearnedCode(num_modalities) if rho == "learned" else code_shared_prior
+        learned = LearnedCode(num_modalities) if num_modalities > 1 else poe
+        aggregate = learned if rho == "learned" else code_shared_prior
     else:
         rho = DEFAULT_RHO if rho is None else float(rho)
         aggregate = partial(code, rho=rho)

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from mmvae_core import subsets
 from mmvae_core.aggregation import poe
 from mmvae_core.learned import SelfAttention, SumPooling
-from mmvae_core.recipes.recipe import Recipe, every_subset, prior_row
+from mmvae_core.recipes.recipe import Recipe, every_subset, prior_row, whole_number
 from mmvae_core.tableau import Tableau, with_prior
 
 __all__ = ["permutation_invariant"]
@@ -47,8 +47,7 @@ def permutation_invariant(
         raise ValueError(f"aggregation must be one of {', '.join(rules)}; got {aggregation!r}")
     if bound not in ("masked", "mixture"):
         raise ValueError(f"bound must be 'masked' or 'mixture'; got {bound!r}")
-    if hidden < 1:
-        raise ValueError(f"hidden must be at least 1; got {hidden}")
+    whole_number("hidden", hidden)
     masked = bound == "masked"
     return Recipe(
         "permutation_invariant", num_modalities, _expected if masked else every_subset, poe,

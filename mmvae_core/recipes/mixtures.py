@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from mmvae_core import subsets
 from mmvae_core.aggregation import poe, reverse_kl
 from mmvae_core.distributions import FAMILIES
-from mmvae_core.recipes.recipe import Recipe, prior_row
+from mmvae_core.recipes.recipe import Recipe, prior_row, whole_number
 from mmvae_core.tableau import Tableau, with_prior
 
 __all__ = ["cmvae", "mmjsd", "mmvae", "mmvae_plus", "mmvm"]
@@ -82,8 +82,7 @@ def cmvae(
         clusters: how many components the prior starts with.
         private_dim, bound, tight: as in :func:`mmvae_plus`; experts are normal.
     """
-    if clusters < 1:
-        raise ValueError(f"clusters must be at least 1; got {clusters}")
+    whole_number("clusters", clusters)
     return _log_weights("cmvae", num_modalities, bound, tight, "normal",
                         private_dim=private_dim, clusters=clusters)  # fmt: skip
 
@@ -178,8 +177,10 @@ def _log_weights(
         raise ValueError("tight is for the bounds iwae and dreg; the elbo has no logarithm of sums")
     if latent not in FAMILIES:
         raise ValueError(f"latent must be one of {', '.join(FAMILIES)}; got {latent!r}")
-    if name != "mmvae" and private_dim < 1:
-        raise ValueError(f"private_dim must be at least 1; got {private_dim}")
+    if not isinstance(tight, bool):
+        raise ValueError(f"tight must be True or False; got {tight!r}")
+    if name != "mmvae":
+        whole_number("private_dim", private_dim)
 
     def make(num: int) -> Tableau:
         alone = subsets.singletons(num)

@@ -16,7 +16,14 @@ from mmvae_core.aggregation import Aggregate
 from mmvae_core.recipes.references import REFERENCES, Reference
 from mmvae_core.tableau import SampleTableaux, Tableau, with_prior
 
-__all__ = ["Recipe", "against_prior", "every_subset", "prior_row", "stratified_rows"]
+__all__ = [
+    "Recipe",
+    "against_prior",
+    "every_subset",
+    "prior_row",
+    "stratified_rows",
+    "whole_number",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +78,9 @@ class Recipe:
     gate: bool = False
     private_dim: int = 0
     clusters: int = 0
+
+    def __post_init__(self) -> None:
+        whole_number("num_modalities", self.num_modalities)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -160,7 +170,8 @@ def stratified_rows(
 ) -> tuple[Int[Tensor, "n B"], Float[Tensor, "n B"]]:
     r"""``count`` posteriors for every sample, and the factors that keep the sum unbiased.
 
-    A row is drawn with a probability p_k in proportion to its weight, and its terms are multiplied
+    A row is drawn with a probability p_k in proportion to its weight in the tableau, and its terms
+    are multiplied
     by :math:`1/(n p_k)`, so that the expectation of the sampled sum is the whole sum, for values
     and gradients alike. The draws are stratified over the batch: the rows stand in a line, in the
     order of their cardinality, each as wide as its probability, and the line is cut at equal
@@ -192,6 +203,13 @@ def stratified_rows(
         chosen[:, samples] = rows
         factor[:, samples] = 1 / (count * probability[rows])
     return chosen, factor
+
+
+def whole_number(name: str, value: int, least: int = 1) -> int:
+    """``value``, where it is a whole number from ``least``; else a ``ValueError`` that names it."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number, at least {least}; got {value!r}")
+    return value
 
 
 def prior_row(num_modalities: int) -> Bool[Tensor, "1 E"]:

@@ -40,6 +40,7 @@ METHODS: dict[str, RuleStyle] = {
 }
 GREY = 0.93  # of a view that is not there
 PALE = 0.35  # how much is left of the colours of a view that was given
+PAD = {"h_pad": 0.1}  # inches above and below panels, so that no title is cut
 GAP = 2  # pixels of white between two pictures
 COMPLETE, SOME, ONE = "#0072B2", "#9fc5dd", "#d9dce1"  # bars: all views, several, a single one
 
@@ -162,6 +163,7 @@ def rates_picture(
     rates = sorted({run["rate"] for run in runs})
     with theme():
         figure, row = plt.subplots(1, len(panels), figsize=(11, 3.6))
+        figure.get_layout_engine().set(**PAD)  # type: ignore[union-attr]
         for axes, (score, title) in zip(np.atleast_1d(row), panels.items(), strict=True):
             for offset, (recipe, style) in zip((-2, -1, 0, 1, 2), METHODS.items(), strict=True):
                 values = _by_rate(runs, recipe, score)
@@ -204,7 +206,8 @@ def training_sets_picture(
     }
     recipes = sorted({run["recipe"] for run in runs if run["complete_cases"]})
     with theme():
-        figure, row = plt.subplots(1, len(panels), figsize=(11, 2.9), sharey=True)
+        figure, row = plt.subplots(1, len(panels), figsize=(11, 3.0), sharey=True)
+        figure.get_layout_engine().set(**PAD)  # type: ignore[union-attr]
         for axes, (score, title) in zip(np.atleast_1d(row), panels.items(), strict=True):
             for offset, recipe in zip(np.linspace(-0.16, 0.16, len(recipes)), recipes, strict=True):
                 style = METHODS[recipe]

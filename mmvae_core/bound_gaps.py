@@ -96,7 +96,8 @@ def mixture_log_weights(
     log_p = log_density("normal", z, torch.zeros_like(z), torch.ones_like(z))
     each = world.expected_log_likelihood(x, z, torch.zeros_like(z))  # at z itself: (L, K, M, B)
     usable = torch.ones(z.shape[1:3], dtype=torch.bool)
-    return LogWeights(each.sum(dim=2) + beta * (log_p - log_q), usable, (z,), each)
+    regular = log_p - log_q
+    return LogWeights(each.sum(dim=2) + beta * regular, usable, (z,), each, regular)
 
 
 # --- methods and their gaps --------------------------------------------------------------------

@@ -67,24 +67,25 @@ def test_scores_are_their_formula() -> None:
     present[::3, 0] = False
     gaps = MultimodalDataset(x=data.x, present=present)
     model.prior.log_scale.data += 1.5  # clusters that overlap have entropy
-    scores = {beta: metrics.prune_clusters(model, gaps, beta=beta)[5] for beta in (0.0, 1.0, 3.0)}
+    scores = {}
+    for beta in (0.0, 1.0, 3.0):
+        model.prior.kept.fill_(True)
+        scores[beta] = metrics.prune_clusters(model, gaps, beta=beta)[5]
     model.prior.kept.fill_(True)
-    torch.testing.assert_close(scores[3.0] - scores[0.0], 3 * (scores[1.0] - scores[0.0]))
-    z, _ = draws(model, gaps)
+    z = draws(model, gaps)
     share = model.prior.assignment(z)
     entropy = -(share * share.log()).nan_to_num(0.0).sum(-1) / math.log(5)
     for beta, got in scores.items():
-        model.prior.kept.fill_(True)
         score = (beta * entropy - model.prior.log_prob(z) / 2).T  # (N, M)
         expected = torch.where(present, score, 0).sum(1) / present.sum(1)
         assert got == pytest.approx(expected.mean().item(), rel=1e-4)
 
 
-def draws(model: MultimodalVAE, data: MultimodalDataset) -> tuple[Tensor, Tensor]:
+def draws(model: MultimodalVAE, data: MultimodalDataset) -> Tensor:
     """What the metric draws with seed 0, in its batches of 512."""
     loc, scale = model.encode(data.batch(torch.arange(len(data))))
     noise = torch.randn(loc.shape, generator=torch.Generator().manual_seed(0))
-    return (loc + scale * noise).detach(), data.present
+    return (loc + scale * noise).detach()
 
 
 def test_confident_clusters_have_finite_scores() -> None:

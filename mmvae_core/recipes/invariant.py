@@ -34,7 +34,8 @@ def permutation_invariant(
         + E_{q}[\log p(x_{\setminus S}|z)] - KL(q \| q_S),
 
     with q the posterior of all modalities: what S says of itself, and what the rest adds to it.
-    With exact posteriors the sum is log p(X). The fixed tableau is the expectation over S.
+    With exact posteriors the sum is log p(X); with others it is a lower bound only on average over
+    data from the model itself. The fixed tableau is the expectation over S.
 
     Args:
         aggregation: ``"sum_pooling"`` (DeepSets) or ``"self_attention"`` (a set transformer).

@@ -4,7 +4,7 @@
 
 writes figures/04_gaps.json and, from it, the picture that notebook 04 opens with. Gaussian
 objectives are averaged over all data in closed form; MMVAE's are sampled, with standard errors.
-It takes about three minutes on one core.
+It takes some minutes on one core.
 """
 
 from __future__ import annotations

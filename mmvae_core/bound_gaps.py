@@ -69,7 +69,6 @@ __all__ = [
 MIXTURE_SAMPLES = 256  # data points behind a sampled gap; its standard error is reported
 TUNING_SAMPLES = 1024  # other data points, to find the best experts of a mixture
 TUNING_DRAWS = 8  # from every expert, at most
-EXPERTS = ("exact", "best")
 
 
 # --- mixtures of experts -----------------------------------------------------------------------
@@ -177,7 +176,7 @@ def gap(
     """
     if name not in METHODS:
         raise ValueError(f"a method must be one of {', '.join(METHODS)}; got {name!r}")
-    if experts not in EXPERTS:
+    if experts not in ("exact", "best"):
         raise ValueError(f"experts must be 'exact' or 'best'; got {experts!r}")
     method = METHODS[name]
     if method.mixture is None:
@@ -320,8 +319,6 @@ def exact_gap(num_modalities: int, noise: Number, size: int, latent_dim: int = L
     r"""E[KL(p(z|x_S) ‖ p(z|X))] for ``size`` of ``num_modalities`` equal views, in nats.
 
     .. math:: D\,(r - 1 - \tfrac12 \ln r), \qquad r = (v + M)/(v + m)
-
-    0 where S is everything.
 
     >>> exact_gap(4, 1.0, size=4), round(exact_gap(4, 1.0, size=1), 4)
     (0.0, 2.0837)

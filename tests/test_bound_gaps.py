@@ -46,6 +46,9 @@ def test_the_gap_of_exact_and_of_any_posteriors(size: int, noise: float) -> None
 
     assert gaps.exact_gap(4, noise, size) == pytest.approx(missed(some, wide), abs=1e-10)
     assert gaps.least_gap(4, noise, size) == pytest.approx(missed(some, cov), abs=1e-10)
+    q, posterior = (Normal(m, c.diagonal().sqrt()) for m, c in ((some, wide), (mean, cov)))
+    ratio = (noise + 4) / (noise + size)  # what the draws for importance weights grow with
+    assert kl_divergence(posterior, q).sum(-1).mean().item() == pytest.approx(math.log(ratio))
     for factor in (0.8, 1.25):  # no better by another scale or mean
         assert missed(some, factor * cov) >= gaps.least_gap(4, noise, size) - 1e-12
         assert missed(factor * some, cov) >= gaps.least_gap(4, noise, size) - 1e-12

@@ -1,6 +1,6 @@
 """How the experts of a multimodal VAE should agree.
 
-From the top down, each room knowing only those above it:
+The rooms, by what they are for (``tests/test_rooms.py`` has the order in which they may import):
 
 * :mod:`~mmvae_core.subsets`, :mod:`~mmvae_core.tableau`: which experts take part in which term;
 * :mod:`~mmvae_core.distributions`, :mod:`~mmvae_core.aggregation`, :mod:`~mmvae_core.learned`: from

@@ -15,7 +15,7 @@ PEERS := build/peers
 
 # nbval compares stored outputs with a run at the notebook's own settings, so a notebook that
 # trains at those settings is left to its smoke run (`make test` has one of every notebook).
-TRAINING := notebooks/06_polymnist.ipynb
+TRAINING := notebooks/06_polymnist.ipynb notebooks/09_missing_modalities.ipynb
 COMPARED = $(filter-out $(TRAINING),$(sort $(wildcard notebooks/*.ipynb)))
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-kernel-startup-timeout=120 \
 	--nbval-sanitize-with tests/nbval.cfg

@@ -410,7 +410,10 @@ BOTH = torch.tensor([[True, True]])
             lambda: agg.wasserstein(*TWO, BOTH, weights=torch.zeros(2)),
             "a member with a positive weight",
         ),
-        (lambda: agg.code_shared_prior(TWO[0], torch.ones(2, 1), BOTH), "every scale below 1"),
+        (
+            lambda: agg.code_shared_prior(TWO[0], torch.full((2, 1), 1.1), BOTH),
+            "no scale above 1",
+        ),
         (
             lambda: agg.poe_prior_once(TWO[0], torch.full((2, 1), 2.0), BOTH),
             "guarantee it",

@@ -24,6 +24,7 @@ counts of encoded and decoded samples, on tiny networks, without looking at time
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import resource
@@ -31,6 +32,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -247,44 +249,54 @@ def with_ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     def key(row: dict[str, Any]) -> tuple:
         return row["modalities"], row["precision"], tuple(row["decoded"])
 
-    bare_seconds = {key(row): row["seconds"] for row in rows if row["library"] == BARE}
-    ours = {(row["recipe"], *key(row)): row["seconds"] for row in rows if row["library"] == OURS}
-    for row in rows:
+    done = [row for row in rows if "seconds" in row]
+    bare_seconds = {key(row): row["seconds"] for row in done if row["library"] == BARE}
+    ours = {(row["recipe"], *key(row)): row["seconds"] for row in done if row["library"] == OURS}
+    for row in done:
         row["ratio_to_bare"] = row["seconds"] / bare_seconds[key(row)]
         if row["library"] == MULTIVAE:
             row["ratio_to_ours"] = row["seconds"] / ours[row["recipe"], *key(row)]
     return rows
 
 
-def table(modalities: list[int], settings: Settings) -> list[dict[str, Any]]:
-    """All rows; every case in a fresh process, so that its memory is its own."""
+def table(modalities: list[int], settings: Settings) -> Iterator[list[dict[str, Any]]]:
+    """The rows of each number of modalities; every case in a fresh process with its own memory.
+
+    A case whose process is killed, for want of memory as a rule, is a row that says so.
+    """
     skip = reason_to_skip()
     if skip:
         print(f"without MultiVae: {skip}", file=sys.stderr)
     os.environ.update(KEEP_MEMORY)  # glibc reads it as the server of the processes starts
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTS if skip else [*IMPORTS, "multivae.models"])
-    rows = []
-    with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
+    for count in modalities:
+        rows: list[dict[str, Any]] = []
+        for case in cases(count, peers=skip is None):
+            rows.append(taken(case, settings, context))
+        for latents in dict.fromkeys(tuple(row["decoded"]) for row in rows if "decoded" in row):
+            rows.append(taken(Case(count, "vae", library=BARE, decoded=latents), settings, context))
+        yield with_ratios(rows)
 
-        def take(case: Case) -> dict[str, Any]:
+
+def taken(case: Case, settings: Settings, context: Any) -> dict[str, Any]:
+    """The row of a case, measured in a process of its own and printed."""
+    label = f"M={case.modalities} {case.library:14} {case.label:30}"
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        try:
             row = pool.submit(measure, case, settings).result()
-            print(
-                f"M={row['modalities']} {row['library']:14} {row['recipe']:30} "
-                f"{1e3 * row['seconds']:9.1f} ms {row['peak_memory_mib']:9.1f} MiB "
-                f"{row['parameters']:>10} parameters, decoded {sum(row['decoded'])}",
-                flush=True,
-            )
-            rows.append(row)
-            return row
-
-        for count in modalities:
-            decoded: dict[tuple[int, ...], None] = {}
-            for case in cases(count, peers=skip is None):
-                decoded[tuple(take(case)["decoded"])] = None
-            for latents in decoded:
-                take(Case(count, "vae", library=BARE, decoded=latents))
-    return with_ratios(rows)
+        except BrokenProcessPool:
+            print(f"{label} killed", flush=True)
+            return {
+                "modalities": case.modalities, "recipe": case.label, "library": case.library,
+                "precision": settings.precision, "error": "killed, out of memory as a rule",
+            }  # fmt: skip
+    print(
+        f"{label} {1e3 * row['seconds']:9.1f} ms {row['peak_memory_mib']:9.1f} MiB "
+        f"{row['parameters']:>10} parameters, decoded {sum(row['decoded'])}",
+        flush=True,
+    )
+    return row
 
 
 def main() -> None:
@@ -304,17 +316,20 @@ def main() -> None:
     )  # fmt: skip
     if chosen.tiny:
         settings = replace(settings, networks="dense", shape=(3, 8, 8))
-    started = time.monotonic()
-    rows = []
-    for precision in ("float32", "bfloat16") if cuda else ("float32",):
-        rows += table(chosen.modalities, replace(settings, precision=precision))
     shared = {name: value for name, value in asdict(settings).items() if name != "precision"}
     shared["cudnn_tf32"] = torch.backends.cudnn.allow_tf32 if cuda else None
     out = chosen.out or FIGURES / f"recipe_speed{'_cuda' if cuda else ''}.json"
-    metrics.write_json(out, {
-        "settings": shared, "rows": rows, "made_with": metrics.provenance(),
-        "seconds_in_all": time.monotonic() - started,
-    })  # fmt: skip
+    # What is there for other numbers of modalities stays; what is measured is kept as it comes.
+    content: dict[str, Any] = {"settings": shared, "rows": [], "made_with": {}}
+    if out.exists():
+        content |= json.loads(out.read_text(encoding="utf-8")) | {"settings": shared}
+    kept = [row for row in content["rows"] if row["modalities"] not in chosen.modalities]
+    content["rows"] = kept
+    for precision in ("float32", "bfloat16") if cuda else ("float32",):
+        for more in table(chosen.modalities, replace(settings, precision=precision)):
+            content["rows"] += more
+            content["made_with"][f"M={more[0]['modalities']}"] = metrics.provenance()
+            metrics.write_json(out, content)
 
 
 # --- under pytest: that the right work is measured ----------------------------------------------

@@ -14,8 +14,10 @@ sources one by one,
 
 .. math:: \log p(u|z) = \sum_d (a_{ud} z_d + b_{ud} z_d^2) + c_u + \mathrm{const}(z),
 
-then p(z|u) is a product over the sources, which a rotation destroys: the axes are told apart. This
-is the condition of the theorem of identifiable VAEs, conditional independence given u.
+where const(z), the denominator of the softmax, is common to all labels, then every log-ratio
+log p(z|u) − log p(z|u′) is a sum over the sources, which a rotation destroys: the axes are told
+apart. This is close to the condition of the theorem of identifiable VAEs, conditional independence
+given u: there p(z|u) itself is a product over the sources.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ TEST_SEED = 999
 
 
 class SourceWise(nn.Module):
-    """Logits of a label that are sums over the latents, linear in z_d and z_d²: p(z|u) factorises.
+    """Logits of a label that are sums over the latents, linear in z_d and z_d².
 
     Args:
         latent_dim: D.

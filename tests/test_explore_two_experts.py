@@ -398,6 +398,15 @@ def test_a_prediction_locks_and_reveals_once() -> None:
     assert quiz.correct is False and made == [1] and quiz.choices.disabled
 
 
+def test_a_prediction_on_paper_shows_its_question_and_then_its_options() -> None:
+    quiz = Prediction("Is <i>ρ</i> &lt; ½,<br> or a &lt; b?", ["a", "b"], answer=1, why="because")
+    text = quiz._repr_mimebundle_()["text/plain"]
+    assert text.startswith("Is ρ < ½, or a < b?")
+    assert text.endswith("\n  ( ) a\n  ( ) b") and "because" not in text
+    long = Prediction("word " * 50, ["a", "b"], answer=0, why="")._repr_mimebundle_()["text/plain"]
+    assert max(map(len, long.splitlines())) <= 88 and long.count("word") == 50
+
+
 def test_a_reveal_that_fails_is_shown() -> None:
     quiz = Prediction("?", ["a", "b"], answer=0, why="", reveal=lambda: 1 / 0)
     quiz.commit(0)

@@ -14,6 +14,8 @@ from __future__ import annotations
 import base64
 import html
 import math
+import re
+import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -237,7 +239,8 @@ class Prediction:
 
     Before, only the question and its options show, and ``reveal`` is not on the page. After
     :meth:`commit` the options are locked, the chosen one is judged, ``why`` is told and
-    ``reveal`` appears. There is no way back: a prediction that can be changed is not one.
+    ``reveal`` appears. There is no way back: a prediction that can be changed is not one. Where
+    widgets cannot be shown, the question and its options stand as text.
 
     Args:
         question: what will happen? HTML allowed.
@@ -267,7 +270,7 @@ class Prediction:
         self.answer = answer
         self.correct: bool | None = None  # None until committed
         self._why, self._reveal = why, reveal
-        self._options = list(options)
+        self._asked, self._options = _plain(question), list(options)
         self.question = widgets.HTML(f'<div style="{_CARD_TEXT}"><b>Predict.</b> {question}</div>')
         self.choices = widgets.RadioButtons(
             options=list(zip(options, range(len(options)), strict=True)),
@@ -318,9 +321,15 @@ class Prediction:
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle = self.widget._repr_mimebundle_(**kwargs)
-        options = "\n".join(f"  ( ) {option}" for option in self._options)
-        bundle["text/plain"] = f"A prediction, to be made in a running notebook:\n{options}"
+        asked = f"{self._asked} (To be answered in a running notebook.)"
+        asked = textwrap.fill(asked, 88, break_on_hyphens=False)
+        bundle["text/plain"] = "\n".join([asked, *(f"  ( ) {text}" for text in self._options)])
         return bundle
+
+
+def _plain(text: str) -> str:
+    """HTML without its tags, for where only text is shown."""
+    return html.unescape(re.sub(r"</?[a-zA-Z][^>]*>", "", text))
 
 
 _CARD_TEXT = f"font-size:15px;line-height:1.5;max-width:60em;color:{INK};padding:2px 8px"

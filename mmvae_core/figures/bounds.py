@@ -160,7 +160,7 @@ def draw_gaps(table: Mapping[str, Any], noise: float = 1.0) -> Figure:
         noise: which of its worlds.
     """
     names = {name: look.label for name, look in LOOKS.items()}
-    names |= {"mmvae_loose": "MMVAE (64 draws)"}
+    names |= {"mmvae_loose": "MMVAE loose (64 draws)"}
     with theme():
         figure, panels = plt.subplots(1, 2, figsize=(11, 5.2), sharey=True)
         both = {kind: _stored_curves(table, kind, noise) for kind in BEST}
@@ -227,6 +227,9 @@ def draw_temperature(state: TemperatureState) -> Figure:
         left.barh(rows, state.rows, color="#9aa0aa", height=0.66)
         left.axvline(0, color=INK, lw=1)
         left.axvline(state.mixture, color=blue, lw=1.6, ls="--")
+        shortest = int(np.argmax(state.rows))  # its bar ends right of the mean, and leaves room
+        left.text(state.mixture, shortest, "Σ π L ", color=blue, fontsize=9, ha="right",
+                  va="center")  # fmt: skip
         left.set_yticks(rows, state.names)
         left.set(title="Bound of each subset", xlabel="L − log p(X), nats")
         middle.barh(rows, state.weights, color=blue, height=0.66)

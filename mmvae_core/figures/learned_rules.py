@@ -141,7 +141,7 @@ def draw_question(world: NoisyReadings, count: int = 900, seed: int = 0) -> Stil
         axes[0].plot(MU_RANGE, MU_RANGE, color=INK, lw=0.8)
         axes[0].set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), aspect="equal",
                     xlabel="what expert 1 says", ylabel="what expert 2 says",
-                    title="Examples: the larger, the surer")  # fmt: skip
+                    title="Larger dots, surer experts")  # fmt: skip
         _boxes(axes[1])
         plt.close(figure)
     return Still(figure)

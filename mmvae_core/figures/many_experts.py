@@ -99,7 +99,7 @@ def crowd_picture(state: CrowdState) -> Picture:
             panels["variance"], layers, "variance",
             [(_named(name, float(state.variance[name][state.count - 1])), TEXT[name], count,
               state.variance[name]) for name in ("code", "poe", "wasserstein", "moe")]
-            + [(f"floor {number(state.floor, 2)}", INK, count, np.full(MAX_COUNT, state.floor))],
+            + [(_floor_name(state), INK, count, np.full(MAX_COUNT, state.floor))],
         ),
         "weight": _along(
             panels["weight"], layers, "weight",
@@ -204,8 +204,8 @@ def question_picture(
     where = ", ".join(f"{STYLES[n].label} {number(abs(at), 2)}" for n, at in last.items())
     alt = (
         f"The opinions of twenty experts, one after the other, and the 95 % band of {drawn} after "
-        "each of them; beside it the variance that is reported. After the last opinion the truth "
-        f"is off by so many of a rule's own standard deviations: {where}."
+        "each of them; beside it the variance that is reported. After the last opinion the mean "
+        f"misses the truth by this many of a rule's own standard deviations: {where}."
     )
     return Picture(QUESTION_HEIGHT, panels, layers, labels, alt)
 
@@ -257,6 +257,12 @@ def _named(name: str, value: float) -> str:
     """A rule's name; with its value and an arrow where that has left the panel."""
     label = STYLES[name].label
     return label if value <= VARIANCE_TOP else f"{label}: {number(value, 1)} ↑"
+
+
+def _floor_name(state: CrowdState) -> str:
+    """The floor's name. With an expert who is surer or less sure the crowd may get below it."""
+    whose = "" if state.sigma == 1 else " of equal experts"
+    return f"floor{whose} {number(state.floor, 2)}"
 
 
 def _at_peaks(panel: Panel, layers: Mapping[str, Layer], state: CrowdState) -> list[Label]:

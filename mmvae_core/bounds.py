@@ -22,6 +22,7 @@ from mmvae_core.tableau import SampleTableaux, Tableau
 __all__ = [
     "Evidence",
     "LogWeights",
+    "by_sample",
     "dreg",
     "elbo",
     "gaussian_kl",
@@ -90,8 +91,7 @@ def posterior_elbos(
     recon = evidence.recon.mean(dim=0)  # (K, M, B)
     if modality_weights is not None:
         recon = recon * modality_weights[:, None]
-    recon_weight = _by_sample(tableau.recon).to(recon)
-    kl_weight = _by_sample(tableau.kl).to(recon)
+    recon_weight, kl_weight = by_sample(tableau.recon, recon), by_sample(tableau.kl, evidence.kl)
     # A term without weight may hold anything, inf included: where, not times zero.
     gain = torch.where(recon_weight != 0, recon_weight * recon, 0.0).sum(dim=1)
     cost = torch.where(kl_weight != 0, kl_weight * evidence.kl, 0.0).sum(dim=1)
@@ -227,6 +227,7 @@ def dreg(weights: LogWeights, *, beta: float = 1.0, tight: bool = False) -> Floa
     return value.detach() + surrogate - surrogate.detach()
 
 
-def _by_sample(coefficients: Tensor) -> Tensor:
-    """Coefficients with the samples as last axis, of length 1 where all samples share them."""
-    return coefficients if coefficients.ndim == 3 else coefficients[..., None]
+def by_sample(coefficients: Tensor, like: Tensor) -> Tensor:
+    """A tableau's coefficients, shared or one a sample, in the shape and precision of ``like``."""
+    wide = coefficients if coefficients.ndim == 3 else coefficients[..., None]
+    return wide.to(like).expand_as(like)

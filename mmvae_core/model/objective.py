@@ -5,11 +5,11 @@ from __future__ import annotations
 from math import log
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from mmvae_core import bounds, subsets
-from mmvae_core.bounds import Evidence, LogWeights
+from mmvae_core.bounds import Evidence, LogWeights, by_sample
 from mmvae_core.data.dataset import Batch
 from mmvae_core.distributions import log_density, standard_noise
 from mmvae_core.model.vae import Experts, MultimodalVAE
@@ -161,12 +161,9 @@ def terms(
         bound = bounds.dreg(weights, beta=beta, tight=tight).mean()
     usable = weights.usable
     cost = -torch.where(usable, weights.regular, 0.0).mean(dim=0).sum() / usable.sum()
-    result = {"loss": -bound, "bound": bound, "kl": cost}
-    for m, name in enumerate(model.names):
-        asked = usable & usable[m]
-        values = torch.where(asked, weights.recon[:, :, m].mean(dim=0), 0.0)
-        result[f"log_likelihood_{name}"] = values.sum() / asked.sum().clamp_min(1)
-    return result
+    asked = usable[:, None] & usable  # (K, M, B): both the expert and what it explains are there
+    logged = _mean_log_likelihoods(model, weights.recon, asked)
+    return {"loss": -bound, "bound": bound, "kl": cost, **logged}
 
 
 def _linear_terms(
@@ -193,15 +190,20 @@ def _linear_terms(
         if gamma is not None:
             objective = bound + _entropy_gain(mixture, gamma)
     # Averages over the posteriors that have the term.
-    kl_weight = _by_sample(tableau.kl, found.kl)
+    kl_weight = by_sample(tableau.kl, found.kl)
     cost = torch.where(kl_weight != 0, kl_weight * found.kl, 0.0).sum() / kl_weight.sum()
-    result = {"loss": -objective, "bound": bound, "kl": cost}
-    recon_weight = _by_sample(tableau.recon, found.recon[0])
-    for m, name in enumerate(model.names):
-        asked = recon_weight[:, m] != 0
-        values = torch.where(asked, found.recon[:, :, m].mean(dim=0), 0.0)  # (K, B)
-        result[f"log_likelihood_{name}"] = values.sum() / asked.sum().clamp_min(1)
-    return result
+    asked = by_sample(tableau.recon, found.recon[0]) != 0
+    logged = _mean_log_likelihoods(model, found.recon, asked)
+    return {"loss": -objective, "bound": bound, "kl": cost, **logged}
+
+
+def _mean_log_likelihoods(
+    model: MultimodalVAE, recon: Float[Tensor, "L K M B"], asked: Bool[Tensor, "K M B"]
+) -> dict[str, Tensor]:
+    """The mean log-likelihood of every modality, over draws and over what was asked for."""
+    values = torch.where(asked, recon.mean(dim=0), 0.0).sum(dim=(0, 2))  # (M,)
+    means = values / asked.sum(dim=(0, 2)).clamp_min(1)
+    return {f"log_likelihood_{name}": means[m] for m, name in enumerate(model.names)}
 
 
 def _divergences(
@@ -273,7 +275,7 @@ def _closed_form(
         each = rows.mean(dim=1) * len(rows)  # the tableau weighs every bound by 1/K
         mixture = bounds.optimal_weights(each.detach(), gamma)
         return (mixture * each).sum(), _entropy_gain(mixture, gamma)
-    weight = _by_sample(tableau.kl, rows[:, None]).sum(dim=1)  # (K, B): 1/K, or 0 in padding
+    weight = by_sample(tableau.kl, rows[:, None]).sum(dim=1)  # (K, B): 1/K, or 0 in padding
     patterns, which = batch.present.unique(dim=0, return_inverse=True)
     bound, gain = rows.new_zeros(()), rows.new_zeros(())
     for index in range(len(patterns)):
@@ -316,7 +318,7 @@ def _weighed(
     # A sampled sum depends on pi through the rows that happened to be drawn. Its gradient is
     # unbiased with any number taken from every bound, and a number close to them takes the noise
     # out: the bounds are thousands of nats, their differences tens.
-    weight = _by_sample(tableau.kl, rows[:, None]).sum(dim=1).to(rows)  # (n, B)
+    weight = by_sample(tableau.kl, rows[:, None]).sum(dim=1).to(rows)  # (n, B)
     baseline = model.baseline.clone()
     if model.training and torch.is_grad_enabled():
         with torch.no_grad():
@@ -334,11 +336,6 @@ def _sources(model: MultimodalVAE, tableau: SampleTableaux) -> Tensor:
     table[(own * powers).sum(dim=1)] = torch.arange(len(own))
     codes = (tableau.cond * powers[:, None].to(tableau.cond.device)).sum(dim=1)
     return table.to(model.device)[codes.to(model.device)]
-
-
-def _by_sample(coefficients: Tensor, like: Tensor) -> Tensor:
-    wide = coefficients if coefficients.ndim == 3 else coefficients[..., None]
-    return wide.to(like).expand_as(like)
 
 
 def _draw(

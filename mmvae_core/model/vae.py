@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from math import inf
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from torch.distributions import Distribution
 
 from mmvae_core import networks as nets
 from mmvae_core import recipes, subsets
-from mmvae_core.aggregation import Aggregate, Gaussians
+from mmvae_core.aggregation import Aggregate
 from mmvae_core.checks import ABSENT_SCALE
 from mmvae_core.data.dataset import Batch
 from mmvae_core.distributions import (
@@ -33,6 +32,7 @@ from mmvae_core.distributions import (
     standard_noise,
 )
 from mmvae_core.learned import ExpertGate
+from mmvae_core.model.consensus import consensus
 from mmvae_core.recipes import Recipe
 from mmvae_core.tableau import SampleTableaux, Tableau
 
@@ -229,7 +229,7 @@ class MultimodalVAE(nn.Module):
 
         ``cond`` is one family for all samples, ``[K, M + 1]``, or one for each, ``[K, M + 1, B]``.
         """
-        return _consensus(self.aggregate if rule is None else rule, loc, scale, cond)
+        return consensus(self.aggregate if rule is None else rule, loc, scale, cond)
 
     def posterior(self, batch: Batch, subset: Bool[Tensor, "K M"] | None = None) -> Posterior:
         """q(z|x_S) for the given subsets; by default for all that is present, sample by sample.
@@ -455,35 +455,6 @@ class MultimodalVAE(nn.Module):
     def _likelihood(self, modality: int, params: Tensor) -> Distribution:
         likelihood = LIKELIHOODS[self.spec["likelihood"][modality]]
         return likelihood(params, self.spec["likelihood_scale"][modality])
-
-
-def _consensus(rule: Aggregate, loc: Tensor, scale: Tensor, cond: Tensor) -> Gaussians:
-    """Apply a rule to the experts; the prior is one more expert, or alone, where a row says so.
-
-    ``cond`` is on the host, so that nothing here waits for the device.
-    """
-    alone = ~cond[:, :-1].any(dim=1)  # (K,) or (K, B)
-    if bool(alone.all()):
-        shape = (len(cond), *loc.shape[1:])
-        return loc.new_zeros(()).expand(shape), loc.new_ones(()).expand(shape)
-    placed = _placed(cond, loc.device)
-    if bool((cond[:, -1] & ~alone).any()):
-        zero = torch.zeros_like(loc[:1])
-        return rule(torch.cat([loc, zero]), torch.cat([scale, zero + 1]), placed)
-    members = placed[:, :-1]
-    if not bool(alone.any()):
-        return rule(loc, scale, members)
-    # Any expert stands in where the prior is alone, and its consensus is replaced.
-    where = ~members.any(dim=1, keepdim=True)
-    loc, scale = rule(loc, scale, torch.cat([members[:, :1] | where, members[:, 1:]], dim=1))
-    where = where[:, 0, :, None] if where.ndim == 3 else where[..., None]  # (K, B or 1, 1)
-    return torch.where(where, 0.0, loc), torch.where(where, 1.0, scale)
-
-
-@lru_cache(maxsize=64)
-def _placed(mask: Tensor, device: torch.device) -> Tensor:
-    """A mask on ``device``, copied there once (tensors are told apart by identity)."""
-    return mask.to(device)
 
 
 def _each(name: str, value: Any, count: int) -> list[Any]:

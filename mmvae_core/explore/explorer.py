@@ -19,7 +19,7 @@ from mmvae_core.figures.picture import WIDTH, Layer, Picture, draw, png
 from mmvae_core.figures.style import INK, MUTED
 from mmvae_core.figures.two_experts import Label
 
-__all__ = ["Explorer"]
+__all__ = ["Explorer", "SliderBoard"]
 
 FONT = "Open Sans, Segoe UI, Helvetica, Arial, DejaVu Sans, sans-serif"
 MARKERS = {"o": "circle", "s": "square", "^": "triangle-up", "D": "diamond"}
@@ -28,7 +28,45 @@ POSITIONS = {"right": "middle right", "left": "middle left", "above": "top cente
 HALO = "0 0 2px white, 0 0 3px white, 0 0 4px white"
 
 
-class Explorer:
+class SliderBoard:
+    """Sliders that are read and set together, and the memory of what the page has been sent."""
+
+    sliders: dict[str, Slider]
+
+    def __init__(self, sliders: dict[str, Slider]) -> None:
+        self.sliders = sliders
+        self._held = False
+        self._drawn: dict[tuple[str, str], Any] = {}  # what the page has: only news is sent
+
+    def values(self) -> dict[str, float]:
+        """Where the sliders are, by name."""
+        return {name: slider.value for name, slider in self.sliders.items()}
+
+    def set(self, **values: float | int) -> None:
+        """Move several sliders at once and redraw once."""
+        unknown = set(values) - set(self.sliders)
+        if unknown:
+            raise ValueError(f"no slider {sorted(unknown)}; there are {sorted(self.sliders)}")
+        self._held = True
+        try:
+            for name, value in values.items():
+                self.sliders[name].value = value
+        finally:
+            self._held = False
+        self._moved()
+
+    def _moved(self, _: Any = None) -> None:
+        raise NotImplementedError
+
+    def _is_news(self, owner: str, key: str, value: Any) -> bool:
+        seen = value.tobytes() if isinstance(value, np.ndarray) else value
+        if self._drawn.get((owner, key)) == seen:
+            return False
+        self._drawn[owner, key] = seen
+        return True
+
+
+class Explorer(SliderBoard):
     """Sliders, one figure drawn in place, a readout. Subclasses say what a state and picture are.
 
     Attributes:
@@ -47,11 +85,9 @@ class Explorer:
     state: Any
 
     def __init__(self, sliders: dict[str, Slider]) -> None:
-        self.sliders = sliders
+        super().__init__(sliders)
         self.error = ErrorLine()
         self.readout = widgets.HTML()
-        self._held = False
-        self._drawn: dict[tuple[str, str], Any] = {}  # what the page has: only news is sent
         self.state = self._state()
         picture = self._picture(self.state)
         self.figure = _empty_figure(picture)
@@ -85,23 +121,6 @@ class Explorer:
             return []
         return [preset_buttons(self.presets, lambda values: self.set(**values))]
 
-    def values(self) -> dict[str, float]:
-        """Where the sliders are, by name."""
-        return {name: slider.value for name, slider in self.sliders.items()}
-
-    def set(self, **values: float | int) -> None:
-        """Move several sliders at once and redraw once."""
-        unknown = set(values) - set(self.sliders)
-        if unknown:
-            raise ValueError(f"no slider {sorted(unknown)}; there are {sorted(self.sliders)}")
-        self._held = True
-        try:
-            for name, value in values.items():
-                self.sliders[name].value = value
-        finally:
-            self._held = False
-        self._moved()
-
     def _moved(self, _: Any = None) -> None:
         if self._held:
             return
@@ -131,17 +150,6 @@ class Explorer:
         )
         if self.readout.value != text:
             self.readout.value = text
-
-    def _is_news(self, owner: str, key: str, value: Any) -> bool:
-        before = self._drawn.get((owner, key))
-        same = before is not None and (
-            np.array_equal(before, value, equal_nan=True)
-            if isinstance(value, np.ndarray)
-            else before == value
-        )
-        if not same:
-            self._drawn[owner, key] = value
-        return not same
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         picture = self._picture(self.state)

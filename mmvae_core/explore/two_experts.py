@@ -23,6 +23,7 @@ from mmvae_core.explore.controls import (
     preset_buttons,
     table,
 )
+from mmvae_core.explore.explorer import SliderBoard
 from mmvae_core.figures.style import INK, MUTED, RULES
 from mmvae_core.figures.two_experts import (
     HEIGHT,
@@ -85,7 +86,7 @@ HALO = (
 FONT = "Open Sans, Segoe UI, Helvetica, Arial, DejaVu Sans, sans-serif"
 
 
-class TwoExperts:
+class TwoExperts(SliderBoard):
     """The interactive picture of two experts who disagree.
 
     Args:
@@ -116,16 +117,14 @@ class TwoExperts:
     ) -> None:
         start = dict(zip(SLIDERS, (mu[0], variance[0] ** 0.5, rho, mu[1], variance[1] ** 0.5,
                                    theta), strict=True))  # fmt: skip
-        self.sliders = {
+        super().__init__({
             name: Slider(label, spoken, start[name], min=low, max=high, step=step,
                          decimals=decimals, color=ACCENT[name])
             for name, (label, spoken, low, high, step, decimals) in SLIDERS.items()
-        }  # fmt: skip
+        })  # fmt: skip
         self.error = ErrorLine()
         self.caption = widgets.HTML()
         self.readout = widgets.HTML()
-        self._drawn: dict[tuple[str, str], Any] = {}  # what the figure has: only news is sent
-        self._held = False
         self.state = self._state()
         self.figure = _empty_figure()
         self._show(self.state)
@@ -146,23 +145,6 @@ class TwoExperts:
             [style, presets, grid, self.error, self.caption, self.figure, self.readout]
         )
         self.widget.add_class(CSS_CLASS)
-
-    def values(self) -> dict[str, float]:
-        """Where the sliders are, by name."""
-        return {name: slider.value for name, slider in self.sliders.items()}
-
-    def set(self, **values: Number) -> None:
-        """Move several sliders at once and redraw once: ``explorer.set(rho=0.9, sigma_1=2)``."""
-        unknown = set(values) - set(self.sliders)
-        if unknown:
-            raise ValueError(f"no slider {sorted(unknown)}; there are {sorted(self.sliders)}")
-        self._held = True
-        try:
-            for name, value in values.items():
-                self.sliders[name].value = value
-        finally:
-            self._held = False
-        self._moved()
 
     def _state(self) -> TwoExpertsState:
         at = self.values()
@@ -201,13 +183,6 @@ class TwoExperts:
         for part, text in ((self.caption, _caption(state)), (self.readout, _readout(state))):
             if part.value != text:
                 part.value = text
-
-    def _is_news(self, owner: str, key: str, value: Any) -> bool:
-        seen = value.tobytes() if isinstance(value, np.ndarray) else value
-        if self._drawn.get((owner, key)) == seen:
-            return False
-        self._drawn[owner, key] = seen
-        return True
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         return mime_bundle(self.widget, draw(self.state), alt_text(self.state), **kwargs)

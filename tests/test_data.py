@@ -519,6 +519,44 @@ def test_made_polymnist_depends_on_its_seed_and_not_on_how_many_modalities(make)
     assert same(make(modalities=2, cache="c")[0], first.modalities([0, 1]))
 
 
+def test_smaller_polymnist_is_the_mean_of_blocks_of_random_rows(make):
+    whole, few = make()[0], make(train_size=5, image_size=7)[0]
+    assert len(few) == 5 and few.shapes == ((3, 7, 7),) * 3
+    blocks = whole.x[0].double().numpy().reshape(len(whole), 3, 7, 4, 7, 4).mean((3, 5)).round()
+    rows = [int(np.abs(blocks - picture.numpy()).max((1, 2, 3)).argmin()) for picture in few.x[0]]
+    assert len(set(rows)) == 5 and rows != [0, 1, 2, 3, 4]
+    assert np.array_equal(blocks[rows], few.x[0].numpy())
+    assert few.label.tolist() == whole.label[rows].tolist()
+    assert same(
+        make(train_size=5)[0].modalities([1]), whole.subset(torch.tensor(rows)).modalities([1])
+    )
+
+
+def test_a_noisy_copy_replaces_its_share_of_pixels_and_nothing_else():
+    for noise in (0.0, 0.25, 1.0):
+        train, _ = data.load("noisy_copy", noise=noise, train_size=200, test_size=20)
+        clean = data.digits(2, train_size=200, test_size=20)[0].modalities(["m1"])
+        assert torch.equal(train.x[1], clean.x[0]) and torch.equal(train.label, clean.label)
+        replaced = (train.x[0] != train.x[1]).any(dim=1)  # all channels of a pixel, or none
+        # A replaced pixel has its old colour by chance once in 16 million times.
+        assert abs(replaced.float().mean().item() - noise) < 4 * (0.25 / replaced.numel()) ** 0.5
+    random = train.x[0].float()
+    assert abs(random.mean() - 127.5) < 1 and abs(random.std() - 256 / 12**0.5) < 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"noise": 1.5}, "share of the pixels, in .0, 1.; got 1.5"),
+        ({"of": "cifar"}, "'digits', 'polymnist'.; got 'cifar'"),
+        ({"modalities": 3}, "2 modalities; got modalities=3"),
+    ],
+)
+def test_a_noisy_copy_refuses_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        data.load("noisy_copy", **{**TINY, **options})
+
+
 @pytest.fixture(autouse=True)
 def _elsewhere(monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)  # for caches named by a relative path
@@ -570,6 +608,8 @@ def test_a_folder_that_cannot_be_written_to_costs_a_warning_only(make, root):
         ({"modalities": 4}, "4 modalities need 4 photographs .* found 3.*fewer modalities"),
         ({"source": "web"}, "'auto', 'archive' or 'mnist'; got 'web'"),
         ({"seed": -1}, "seed must be 0 or more"),
+        ({"image_size": 20}, r"one of \(28, 14, 7\); got 20"),
+        ({"train_size": 10**6}, "samples; 1000000 were asked for"),
     ],
 )
 def test_made_polymnist_refuses_bad_options(make, options, message):
@@ -722,7 +762,7 @@ def test_load_calls_the_data_set_by_its_name(make, root, source):
 
 
 def test_load_lists_the_choices():
-    with pytest.raises(ValueError, match=r"one of \['digits', 'polymnist'\]; got 'cifar'"):
+    with pytest.raises(ValueError, match=r"one of \['digits', 'noisy_copy', 'polymnist'\]; got 'cifar'"):
         data.load("cifar")
     with pytest.raises(ValueError, match=r"digits has the options .*'image_size'.*got \['size'\]"):
         data.load("digits", size=3)

@@ -25,6 +25,7 @@ from mmvae_core.data.missing import (
     kept_shares,
 )
 from mmvae_core.data.mnist import IdxSource, mnist, read_idx
+from mmvae_core.data.noisy_copy import noisy_copy
 from mmvae_core.data.polymnist import polymnist
 
 __all__ = [
@@ -40,12 +41,14 @@ __all__ = [
     "kept_shares",
     "load",
     "mnist",
+    "noisy_copy",
     "polymnist",
     "read_idx",
 ]
 
 DATASETS: dict[str, Callable[..., tuple[MultimodalDataset, MultimodalDataset]]] = {
     "digits": digits,
+    "noisy_copy": noisy_copy,
     "polymnist": polymnist,
 }
 
@@ -72,8 +75,9 @@ def load(
         raise ValueError(f"name must be one of {sorted(DATASETS)}; got {name!r}")
     dataset = DATASETS[name]
     known = inspect.signature(dataset).parameters
+    passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
     unknown = sorted(set(options) - set(known))
-    if unknown:
+    if unknown and not passes_on:
         raise ValueError(f"{name} has the options {sorted(known)}; got {unknown}")
     if modalities is not None:
         options["modalities"] = modalities

@@ -24,6 +24,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeAlias
@@ -33,6 +34,7 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from mmvae_core.data.backgrounds import (
     MAX_MODALITIES,
@@ -54,6 +56,7 @@ MEMBER = re.compile(r"(?:^|/)(train|test)/m(\d+)/(\d+)\.(\d)\.png$")
 SPLITS = ("train", "test")
 THRESHOLD = 128  # MNIST's grey above it is digit
 SIZE = 28  # pixels across
+SIZES = (28, 14, 7)  # that pictures can be shrunk to
 RECIPE = 1  # to be raised when the same inputs come to give other tensors
 PHOTOGRAPHS = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 TENSORS = ("train", "train_label", "test", "test_label")
@@ -71,6 +74,9 @@ def polymnist(
     *,
     source: str = "auto",
     backgrounds: str | Path | None = None,
+    image_size: int = SIZE,
+    train_size: int | None = None,
+    test_size: int | None = None,
     download: bool = False,
     cache: str | Path | None = None,
     mnist_source: IdxSource = MNIST,
@@ -89,6 +95,8 @@ def polymnist(
             ``backgrounds/``, else, with ``download``, the archive.
         backgrounds: a folder of photographs, taken in the order of their names, the first for
             m0; ``backgrounds/`` below the root where not given.
+        image_size: 28, or 14 or 7: pictures are then the means of 2 x 2 or 4 x 4 pixels.
+        train_size, test_size: how many samples, drawn at random with ``seed``; None for all.
         download: fetch what is missing: the archive, or MNIST where the set is made.
         cache: where the tensors are kept; ``cache/`` below the root where not given.
         mnist_source: MNIST's origin and checksums.
@@ -98,7 +106,7 @@ def polymnist(
             certain and so has no default; the archive's page lists it.
 
     Returns:
-        Two data sets of ``[N, 3, 28, 28]`` pictures with their digits as labels.
+        Two data sets of ``[N, 3, image_size, image_size]`` pictures with their digits as labels.
 
     Raises:
         FileNotFoundError: the files are not there; the message says how to get them.
@@ -108,6 +116,8 @@ def polymnist(
     Their reader takes the files as the file system lists them.
     """
     check_modalities(modalities)
+    if image_size not in SIZES:
+        raise ValueError(f"image_size must be one of {SIZES}; got {image_size}")
     if source not in ("auto", "archive", "mnist"):
         raise ValueError(f"source must be 'auto', 'archive' or 'mnist'; got {source!r}")
     folder = data_root(root)
@@ -130,14 +140,33 @@ def polymnist(
         for m, (key, build) in enumerate(parts)
     ]
     train, test = (
-        MultimodalDataset(
-            x=tuple(view[split] for view in tensors),
-            label=tensors[0][f"{split}_label"],
-            name=f"polymnist {split}",
+        _chosen(
+            MultimodalDataset(
+                x=tuple(view[split] for view in tensors),
+                label=tensors[0][f"{split}_label"],
+                name=f"polymnist {split}",
+            ),
+            size, image_size, seed,
         )
-        for split in SPLITS
-    )
+        for split, size in zip(SPLITS, (train_size, test_size), strict=True)
+    )  # fmt: skip
     return train, test
+
+
+def _chosen(
+    data: MultimodalDataset, size: int | None, image_size: int, seed: int
+) -> MultimodalDataset:
+    """``size`` random samples of the data, shrunk to ``image_size``."""
+    if size is not None:
+        if not 1 <= size <= len(data):
+            raise ValueError(f"{data.name} has {len(data)} samples; {size} were asked for")
+        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+        data = data.subset(order[:size])
+    if image_size < SIZE:
+        factor = SIZE // image_size
+        views = [avg_pool2d(view.float(), factor).round().to(torch.uint8) for view in data.x]
+        data = replace(data, x=tuple(views))
+    return data
 
 
 def photographs(folder: Path, count: int) -> list[Path]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import log, pi
+from math import log, log1p, pi
 
 import torch
 from jaxtyping import Float
@@ -38,6 +38,7 @@ __all__ = [
     "log_density",
     "mixture_of_experts",
     "normal",
+    "raw_scale",
     "softmax_scale",
     "standard_noise",
 ]
@@ -99,6 +100,27 @@ SCALES: dict[str, Callable[[Tensor], Tensor]] = {
     "bounded": bounded_scale,
     "softmax": softmax_scale,
 }
+
+
+def raw_scale(name: str, sigma: float | None) -> float:
+    """The raw number that the map called ``name`` takes to ``sigma``; 0 for ``sigma=None``.
+
+    Raises ``ValueError`` where no number does, or (softmax) where it is no map of single numbers.
+
+    >>> round(raw_scale("exponential", 0.5), 4), raw_scale("bounded", 0.5)
+    (-0.6931, 0.0)
+    """
+    if sigma is None:
+        return 0.0
+    if name == "exponential" and sigma > 0:
+        return log(sigma)
+    if name == "bounded" and 0 < sigma < 1:
+        return log(sigma) - log1p(-sigma)
+    raise ValueError(
+        "initial_scale must be positive with scale='exponential', between 0 and 1 with 'bounded', "
+        f"and None with 'softmax'; got {sigma} with {name!r}"
+    )
+
 
 FAMILIES = {"laplace": Laplace, "normal": Normal}
 """Families of experts: location and scale families with independent dimensions."""

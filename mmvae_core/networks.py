@@ -8,6 +8,7 @@ decoder maps latents ``[N, D]`` to the likelihood's parameters ``[N, *shape]``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
 
 import torch
@@ -211,6 +212,7 @@ class PolyMNISTDecoder(nn.Module):
 
 NETWORKS: dict[str, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] = {
     "dense": (DenseEncoder, DenseDecoder),
+    "narrow": (partial(DenseEncoder, hidden=128), partial(DenseDecoder, hidden=128)),
     "vector": (VectorEncoder, VectorDecoder),
     "linear": (LinearEncoder, LinearDecoder),
     "small": (SmallEncoder, SmallDecoder),

@@ -15,15 +15,20 @@ from torch.distributions import (
     OneHotCategorical,
 )
 
+from mmvae_core.data.dataset import Batch
 from mmvae_core.distributions import (
+    SCALES,
     ClusterPrior,
     Posterior,
     StandardPrior,
     categorical,
     event_log_prob,
+    raw_scale,
     softmax_scale,
     standard_noise,
 )
+from mmvae_core.model import MultimodalVAE
+from mmvae_core.recipes import mopoe
 
 FAMILY = {"normal": Normal, "laplace": Laplace}
 
@@ -111,3 +116,28 @@ def test_softmax_scales_have_mean_one() -> None:
     scale = softmax_scale(torch.randn(3, 7, dtype=torch.float64) * 3)
     torch.testing.assert_close(scale.mean(-1), torch.ones(3).double(), atol=2e-6, rtol=0)
     assert (scale > 0).all()
+
+
+@pytest.mark.parametrize(("name", "sigma"), [("exponential", 2.5), ("bounded", 0.9)])
+def test_an_encoder_that_says_zero_starts_at_the_scale_asked_for(name: str, sigma: float) -> None:
+    model = MultimodalVAE(
+        mopoe(2), [(1, 4, 4)] * 2, 3, networks="dense", scale=name, initial_scale=sigma
+    ).double()
+    for encoder in model.encoders:
+        encoder.heads.raw_scale.weight.data.zero_()
+        encoder.heads.raw_scale.bias.data.zero_()
+    batch = Batch(tuple(torch.rand(2, 5, 1, 4, 4).double()), torch.ones(5, 2, dtype=torch.bool))
+    scale = model.encode(batch)[1]
+    torch.testing.assert_close(scale, torch.full_like(scale, sigma), atol=1e-12, rtol=0)
+    again = MultimodalVAE.from_spec(model.spec)
+    assert again.raw_offset == model.raw_offset == raw_scale(name, sigma) != 0
+    zero = torch.zeros((), dtype=torch.float64)  # without a word, the map's own start
+    assert SCALES[name](zero + raw_scale(name, None)) == SCALES[name](zero)
+
+
+@pytest.mark.parametrize(
+    ("name", "sigma"), [("bounded", 1.0), ("exponential", 0.0), ("softmax", 1)]
+)
+def test_a_start_that_a_map_cannot_have_is_refused(name: str, sigma: float) -> None:
+    with pytest.raises(ValueError, match=f"initial_scale must be .*got {sigma} with '{name}'"):
+        raw_scale(name, sigma)

@@ -176,7 +176,7 @@ def test_cite_prints_each_paper_once() -> None:
         (lambda: MultimodalVAE(recipes.mopoe(2), [(3, 8, 8)] * 2, 0), "latent_dim must be"),
         (
             lambda: MultimodalVAE(recipes.mopoe(2), [(3, 8, 8)] * 2, 4, networks="huge"),
-            "networks are called dense, vector, linear, small, polymnist; got 'huge'",
+            "networks are called dense, narrow, vector, linear, small, polymnist; got 'huge'",
         ),
         (
             lambda: MultimodalVAE(recipes.mopoe(2), [(3, 9, 8)] * 2, 4),

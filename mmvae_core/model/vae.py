@@ -29,6 +29,7 @@ from mmvae_core.distributions import (
     Posterior,
     StandardPrior,
     event_log_prob,
+    raw_scale,
     standard_noise,
 )
 from mmvae_core.learned import ExpertGate
@@ -70,6 +71,9 @@ class MultimodalVAE(nn.Module):
         scale: how an encoder's second output becomes a standard deviation: ``"exponential"``
             (any positive number, the CoDE-VAE authors' choice), ``"bounded"`` (below 1, so that
             no expert knows less than the prior), or ``"softmax"`` (mean 1, the MMVAE authors').
+        initial_scale: the standard deviation that an encoder's second output of 0 stands for, and
+            so about the one that training starts with; None for the map's own, 1 of
+            ``"exponential"`` and 1/2 of ``"bounded"``.
         modality_weights: lambda, one factor a likelihood; 1 by default.
 
     Raises:
@@ -91,6 +95,7 @@ class MultimodalVAE(nn.Module):
         likelihood: str | Sequence[str] = "laplace",
         likelihood_scale: float | Sequence[float] = LAPLACE_SCALE,
         scale: str = "exponential",
+        initial_scale: float | None = None,
         modality_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
@@ -107,6 +112,7 @@ class MultimodalVAE(nn.Module):
             raise ValueError(f"names must be {count} different words; got {names}")
         if scale not in SCALES:
             raise ValueError(f"scale must be one of {', '.join(SCALES)}; got {scale!r}")
+        self.raw_offset = raw_scale(scale, initial_scale)
         kinds = _each("networks", networks, count)
         likelihoods = _each("likelihood", likelihood, count)
         scales = _each("likelihood_scale", likelihood_scale, count)
@@ -134,6 +140,7 @@ class MultimodalVAE(nn.Module):
             "likelihood": likelihoods,
             "likelihood_scale": scales,
             "scale": scale,
+            "initial_scale": initial_scale,
             "modality_weights": lam,
         }
         width = latent_dim + recipe.private_dim
@@ -206,6 +213,7 @@ class MultimodalVAE(nn.Module):
                 loc, raw = encoder(x if seen is None else x[seen])
             # Full precision from here on, also where autocast made the networks' output half.
             shared, private = raw.to(self.dtype).tensor_split([self.latent_dim], dim=-1)
+            shared = shared + self.raw_offset
             scale = torch.cat([to_scale(shared), to_scale(private)], dim=-1)
             loc = loc.to(self.dtype)
             if seen is not None:

@@ -89,5 +89,5 @@ $(READY): pyproject.toml constraints.txt jupyter/consensus-lab.json
 		echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt-get install python3-venv"; \
 		exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[lab,test,dev]"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[lab,evaluation,test,dev]"
 	@touch $@

@@ -128,7 +128,7 @@ def test_conda_installs_this_project_with_its_constraints() -> None:
     assert "--constraint constraints.txt" in pip
     (project,) = (line for line in pip if line.startswith("-e"))
     extras = Requirement(project.replace("-e .", PROJECT["name"])).extras
-    assert extras == {"lab", "test"}
+    assert extras == {"lab", "evaluation", "test"}
     assert extras <= set(EXTRAS)
 
 

@@ -6,7 +6,9 @@ both are the same picture and an expert for each makes the same errors; at 1 the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -55,7 +57,10 @@ def noisy_copy(
     >>> train.names, bool((train.x[0] == train.x[1]).all())
     (('noisy', 'clean'), True)
     """
-    sources = {"digits": digits, "polymnist": lambda **given: polymnist(root, **given)}
+    sources: dict[str, Callable[..., tuple[MultimodalDataset, MultimodalDataset]]] = {
+        "digits": digits,
+        "polymnist": partial(polymnist, root),
+    }
     if of not in sources:
         raise ValueError(f"of must be one of {sorted(sources)}; got {of!r}")
     if modalities != 2:

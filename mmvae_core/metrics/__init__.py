@@ -5,6 +5,7 @@ from mmvae_core.metrics.classifiers import accuracies, train_classifiers
 from mmvae_core.metrics.clusters import assign_clusters, prune_clusters
 from mmvae_core.metrics.coherence import average, conditional_coherence, unconditional_coherence
 from mmvae_core.metrics.estimate import Estimate
+from mmvae_core.metrics.frechet import FeatureStatistics, gaussian_frechet
 from mmvae_core.metrics.identifiability import mcc, weak_mcc
 from mmvae_core.metrics.imputation import (
     imputation_coherence,
@@ -14,12 +15,23 @@ from mmvae_core.metrics.imputation import (
     imputed,
     reconstruction_error,
 )
-from mmvae_core.metrics.likelihood import joint_log_likelihood
+from mmvae_core.metrics.likelihood import joint_log_likelihood, log_likelihoods
 from mmvae_core.metrics.probe import linear_accuracy
-from mmvae_core.metrics.report import evaluate, provenance, write_json
+from mmvae_core.metrics.report import (
+    Measurement,
+    Settings,
+    evaluate,
+    measure,
+    provenance,
+    write_json,
+)
+from mmvae_core.metrics.weights import objective_weights
 
 __all__ = [
     "Estimate",
+    "FeatureStatistics",
+    "Measurement",
+    "Settings",
     "accuracies",
     "assign_clusters",
     "average",
@@ -28,6 +40,7 @@ __all__ = [
     "coverage_of_pit",
     "evaluate",
     "gaussian_coverage",
+    "gaussian_frechet",
     "imputation_coherence",
     "imputation_coverage",
     "imputation_error",
@@ -35,7 +48,10 @@ __all__ = [
     "imputed",
     "joint_log_likelihood",
     "linear_accuracy",
+    "log_likelihoods",
     "mcc",
+    "measure",
+    "objective_weights",
     "provenance",
     "prune_clusters",
     "reconstruction_error",

@@ -19,10 +19,15 @@ from mmvae_core.data.dataset import MultimodalDataset
 __all__ = ["Classifier", "accuracies", "train_classifiers"]
 
 BATCH = 256
+CONVOLUTIONS = 6  # layers of the body before pictures become a vector
 
 
 class Classifier(nn.Module):
-    """Three convolutions and a linear layer, for images ``[B, C, H, W]`` in [0, 1]."""
+    """Three convolutions and a linear layer, for images ``[B, C, H, W]`` in [0, 1].
+
+    The channel means of the last convolution are the features of the classifier's Fréchet
+    distance (:mod:`mmvae_core.metrics.frechet`).
+    """
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
@@ -36,6 +41,16 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[B, classes]``."""
         return self.body(x)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The means of the 64 channels of the last convolution, ``[B, 64]``, none negative."""
+        return self.features_and_logits(x)[0]
+
+    def features_and_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Both in one pass."""
+        # Channels last: a third faster on a processor.
+        maps = self.body[:CONVOLUTIONS](x.contiguous(memory_format=torch.channels_last))
+        return maps.mean(dim=(2, 3)), self.body[CONVOLUTIONS:](maps)
 
 
 def train_classifiers(

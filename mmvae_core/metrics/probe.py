@@ -13,7 +13,7 @@ from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.metrics.estimate import Estimate, proportion
 from mmvae_core.model import MultimodalVAE
 
-__all__ = ["latent_means", "linear_accuracy"]
+__all__ = ["fit_probes", "latent_means", "linear_accuracy"]
 
 TRAIN_LATENTS = 500  # arXiv 2505.01134, appendix D.2
 MAX_ITER = 3000  # the same
@@ -48,19 +48,38 @@ def linear_accuracy(
 
     Source: arXiv 2505.01134, appendix D.2 (scikit-learn, lbfgs, 3000 iterations).
     """
-    if train.label is None or test.label is None:
+    if test.label is None:
         raise ValueError("linear classification needs labels; the data have none")
-    if not 1 <= count <= len(train):
-        raise ValueError(f"count must lie in 1..{len(train)}; got {count}")
     rows = subsets.powerset(len(model.names))
-    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:count]
-    fit_on = latent_means(model, train.subset(chosen), rows)
+    probes = fit_probes(model, train, rows, count=count, seed=seed)
     score_on = latent_means(model, test, rows)
-    labels = train.label[chosen.to(train.label.device)].cpu().numpy()
     truth = test.label.cpu().numpy()
     result = {}
     for k, row in enumerate(rows):
-        probe = LogisticRegression(solver="lbfgs", max_iter=MAX_ITER).fit(fit_on[k], labels)
-        hits = int((probe.predict(score_on[k]) == truth).sum())
+        hits = int((probes[k].predict(score_on[k]) == truth).sum())
         result[subsets.name(row, model.names)] = proportion(hits, len(truth))
     return result
+
+
+def fit_probes(
+    model: MultimodalVAE,
+    train: MultimodalDataset,
+    rows: Bool[Tensor, "K M"],
+    *,
+    count: int = TRAIN_LATENTS,
+    seed: int = 0,
+) -> list[LogisticRegression]:
+    """One logistic regression a subset, on the latent means of ``count`` random samples.
+
+    Raises as :func:`linear_accuracy`.
+    """
+    if train.label is None:
+        raise ValueError("linear classification needs labels; the data have none")
+    if not 1 <= count <= len(train):
+        raise ValueError(f"count must lie in 1..{len(train)}; got {count}")
+    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:count]
+    labels = train.label[chosen.to(train.label.device)].cpu().numpy()
+    return [
+        LogisticRegression(solver="lbfgs", max_iter=MAX_ITER).fit(means, labels)
+        for means in latent_means(model, train.subset(chosen), rows)
+    ]

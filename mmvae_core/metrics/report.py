@@ -1,4 +1,10 @@
-"""One run's evaluation as plain data, with where it comes from."""
+"""One run's evaluation as plain data, with where it comes from.
+
+:func:`measure` takes every number of a model in few passes over the data and returns tidy rows,
+one number each: what was measured, from which modalities, of which modality, with its standard
+error. :class:`Settings` says how, and carries the version of the definitions, so that a stored
+table tells which rows may stand beside each other.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +12,17 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import nan, pi, sqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from jaxtyping import Bool
+from torch import Generator, Tensor, nn
+from tqdm.auto import tqdm
 
 from mmvae_core import subsets
 from mmvae_core.data.dataset import MultimodalDataset
@@ -21,11 +32,353 @@ from mmvae_core.metrics.coherence import (
     conditional_coherence,
     unconditional_coherence,
 )
-from mmvae_core.metrics.likelihood import joint_log_likelihood
-from mmvae_core.metrics.probe import linear_accuracy
+from mmvae_core.metrics.estimate import Estimate, mean_estimate, proportion
+from mmvae_core.metrics.frechet import FeatureStatistics, statistics_distance
+from mmvae_core.metrics.generation import encoded, sizes, views
+from mmvae_core.metrics.imputation import (
+    imputation_coverage,
+    imputation_error,
+    reconstruction_error,
+)
+from mmvae_core.metrics.likelihood import BATCH as LIKELIHOOD_BATCH
+from mmvae_core.metrics.likelihood import joint_log_likelihood, log_likelihoods
+from mmvae_core.metrics.probe import fit_probes, linear_accuracy
+from mmvae_core.metrics.weights import objective_weights
 from mmvae_core.model import MultimodalVAE
 
-__all__ = ["evaluate", "provenance", "write_json"]
+__all__ = ["VERSION", "Measurement", "Settings", "evaluate", "measure", "provenance", "write_json"]
+
+VERSION = 1  # of the definitions behind measure(); raise it with any change of what a row means
+PRIOR = "prior"
+
+
+class Measurement(NamedTuple):
+    """One number of one model.
+
+    ``given``: a subset such as ``"m0+m2"``, ``"prior"``, or ``""`` where nothing is given;
+    ``generated``: a modality, or ``""`` where the number is of none. ``stderr`` is NaN where there
+    is none; ``count`` is how many samples the value rests on (0: none, a parameter).
+    """
+
+    metric: str
+    given: str
+    generated: str
+    value: float
+    stderr: float
+    count: int  # type: ignore[assignment]  # the word that a table needs; tuple.count is not used
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How :func:`measure` measures; plain numbers, to be stored with its rows.
+
+    Args:
+        draws: L, importance samples for each log-likelihood.
+        likelihood_samples: test samples (the first ones) of the log-likelihoods.
+        generated: draws from the prior.
+        probe_latents: training latents of the linear probe.
+        imputation_samples: test samples (the first ones) with a view hidden, and training samples
+            that the noise of the intervals is fitted to.
+        imputation_draws: latents drawn for each of them.
+        seed: of everything that is drawn.
+        version: of the definitions, :data:`VERSION`.
+
+    Raises:
+        ValueError: a number that is too small, or settings of another version.
+    """
+
+    draws: int = 64
+    likelihood_samples: int = 256
+    generated: int = 2000
+    probe_latents: int = 500
+    imputation_samples: int = 500
+    imputation_draws: int = 16
+    seed: int = 0
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        for name in (
+            "draws", "likelihood_samples", "generated", "probe_latents", "imputation_samples",
+            "imputation_draws",
+        ):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if self.version != VERSION:
+            raise ValueError(
+                f"these are the definitions of version {VERSION}; the settings are of version "
+                f"{self.version}: measure again, or use the release that they come from"
+            )
+
+
+@torch.no_grad()
+def measure(
+    model: MultimodalVAE,
+    train: MultimodalDataset,
+    test: MultimodalDataset,
+    classifiers: Sequence[nn.Module] | None,
+    settings: Settings | None = None,
+    *,
+    show_progress: bool = False,
+) -> list[Measurement]:
+    """Every number of a model, as tidy rows.
+
+    ============================= ================ ============ =================================
+    metric                        given            generated    unit and definition
+    ============================= ================ ============ =================================
+    conditional_coherence         S                outside S    share, :func:`conditional_coherence`
+    unconditional_coherence       prior                         share, of prior draws
+    classifier_accuracy                            each         share: the ceiling of coherence
+    classifier_frechet            S, prior         each         :mod:`~mmvae_core.metrics.frechet`
+    classifier_frechet_floor                       each         between two halves of real pictures
+    linear_accuracy               S                             share, :func:`linear_accuracy`
+    log_likelihood                S (proposal)                  nats, log p(X)
+    effective_sample_size         S (proposal)                  draws
+    subset_log_likelihood         S                             nats, log p(x_S)
+    subset_effective_sample_size  S                             draws
+    bound                         S                             nats, E_q log p(X|z) − KL(q_S‖p)
+    kl                            S                             nats, KL(q_S‖p)
+    posterior_trace               S                             trace of Cov q(z|x_S)
+    mixture_weight                S                             share of the objective
+    reconstruction_error          all              each         data's units, a pixel
+    imputation_error              all but one      that one     data's units, a pixel
+    imputation_coverage_0.5, ...  all but one      that one     share of pixels inside the interval
+    ============================= ================ ============ =================================
+
+    Pictures of every subset are generated once, for coherence and Fréchet distance together; S
+    includes what it generates there ("conditional on all subsets"), and is left out of coherence.
+    Intervals of imputed pixels take the noise that fits the model's reconstructions of training
+    samples, not the fixed scale of its likelihood.
+
+    Args:
+        train: gives the probe its latents, and the intervals their noise.
+        test: complete samples, with labels or without. Without labels the numbers that need them
+            are left out.
+        classifiers: one a modality (:func:`train_classifiers`); None leaves out what needs them.
+            Fréchet distances need ``features_and_logits``.
+        settings: how; the defaults take about ten seconds of one core for three modalities.
+        show_progress: a bar.
+
+    Raises:
+        ValueError: the model's modalities are not those of the data or of the classifiers, or a
+            test sample lacks a view.
+
+    All numbers of one model come out the same for the same settings and number of threads. With
+    one modality there is no coherence and nothing to impute.
+    """
+    settings = Settings() if settings is None else settings
+    _check(model, train, test, classifiers)
+    model.eval()
+    rows = subsets.powerset(len(model.names))
+    names = [subsets.name(row, model.names) for row in rows]
+    sheet = _Sheet()
+    few = test.subset(slice(0, settings.likelihood_samples))
+    steps = len(rows) * (len(sizes(len(test))) + len(sizes(len(few), LIKELIHOOD_BATCH)))
+    with _bar(steps + len(model.names), show_progress) as bar:
+        for name, weight in objective_weights(model).items():
+            sheet.add("mixture_weight", name, "", Estimate(weight, nan, 0))
+        _from_subsets(sheet, model, train, test, classifiers, settings, bar)
+        found = log_likelihoods(
+            model, few, draws=settings.draws, seed=settings.seed, progress=bar.update
+        )
+        for name in names:
+            for metric, estimate in found[name]._asdict().items():
+                sheet.add(metric, name, "", estimate)
+        _imputation(sheet, model, train, test, settings, bar)
+    return sheet.rows
+
+
+class _Sheet:
+    """The rows so far."""
+
+    def __init__(self) -> None:
+        self.rows: list[Measurement] = []
+
+    def add(self, metric: str, given: str, generated: str, estimate: Estimate) -> None:
+        self.rows.append(Measurement(metric, given, generated, *estimate))
+
+
+def _from_subsets(
+    sheet: _Sheet,
+    model: MultimodalVAE,
+    train: MultimodalDataset,
+    test: MultimodalDataset,
+    classifiers: Sequence[nn.Module] | None,
+    settings: Settings,
+    bar: Any,
+) -> None:
+    """One pass over the test data: what posteriors say, and the pictures that they make."""
+    rows = subsets.powerset(len(model.names))
+    names = [subsets.name(row, model.names) for row in rows]
+    labelled = test.label is not None and train.label is not None
+    probes = (
+        fit_probes(
+            model, train, rows, count=min(settings.probe_latents, len(train)), seed=settings.seed
+        )
+        if labelled
+        else []
+    )
+    judged = None if classifiers is None else _Judged(model, classifiers, names)
+    generator = Generator(device=model.device).manual_seed(settings.seed)
+    traces, right = [], [0] * len(rows)
+    for batch, experts, q in encoded(model, test, rows):
+        traces.append(q.stddev.square().sum(dim=-1).cpu())  # (K, B)
+        if batch.label is not None and probes:
+            means, truth = q.mean.cpu().numpy(), batch.label.cpu().numpy()
+            for k, probe in enumerate(probes):
+                right[k] += int((probe.predict(means[k]) == truth).sum())
+        if judged is not None:
+            judged.real(batch.x, batch.label)
+        draw = q.draw(1, generator)[0]  # (K, B, D)
+        for k, row in enumerate(rows):
+            if judged is not None:
+                made = views(model, experts, row, draw[k], generator=generator)
+                judged.generated(names[k], made, batch.label)
+            bar.update()
+    for k, name in enumerate(names):
+        sheet.add("posterior_trace", name, "", mean_estimate(torch.cat(traces, dim=1)[k]))
+        if probes:
+            sheet.add("linear_accuracy", name, "", proportion(right[k], len(test)))
+    if judged is not None:
+        for size in sizes(settings.generated):
+            judged.generated(PRIOR, model.sample(size, generator=generator), None)
+        judged.write(sheet, rows)
+
+
+class _Judged:
+    """What the classifiers say of real and of generated pictures, counted as they come."""
+
+    def __init__(
+        self, model: MultimodalVAE, classifiers: Sequence[nn.Module], names: Sequence[str]
+    ) -> None:
+        self.modalities, self.classifiers, self.device = model.names, classifiers, model.device
+        self.count = dict.fromkeys(["", PRIOR, *names], 0)
+        self.labelled = False
+        self.agreeing = 0
+        self.right: dict[tuple[str, str], int] = {}
+        self.features: dict[tuple[str, str], FeatureStatistics] = {}
+
+    def real(self, x: Sequence[Tensor], label: Tensor | None) -> None:
+        """Real pictures; ``given`` is empty."""
+        self.generated("", dict(zip(self.modalities, x, strict=True)), label)
+
+    @torch.no_grad()
+    def generated(self, given: str, made: dict[str, Tensor], label: Tensor | None) -> None:
+        """Pictures of all modalities from ``given``, and the labels that they ought to show."""
+        said = []
+        for name, classifier in zip(self.modalities, self.classifiers, strict=True):
+            features, logits = _looked_at(classifier, made[name])
+            said.append(logits.argmax(dim=1))
+            key = (given, name)
+            if features is not None:
+                if key not in self.features:
+                    self.features[key] = FeatureStatistics(features.shape[1], device=self.device)
+                self.features[key].add(features)
+            if label is not None:
+                self.right[key] = self.right.get(key, 0) + int((said[-1] == label).sum())
+        self.count[given] += len(said[0])
+        if given == PRIOR:
+            same = (torch.stack(said) == said[0]).all(dim=0)
+            self.agreeing += int(same.sum())
+
+    def write(self, sheet: _Sheet, rows: Bool[Tensor, "K M"]) -> None:
+        inside = {
+            subsets.name(row, self.modalities): {
+                name for name, member in zip(self.modalities, row.tolist(), strict=True) if member
+            }
+            for row in rows
+        }
+        for (given, name), hits in self.right.items():
+            metric = "conditional_coherence" if given else "classifier_accuracy"
+            if name not in inside.get(given, set()):
+                sheet.add(metric, given, name, proportion(hits, self.count[given]))
+        if len(self.modalities) > 1:
+            share = proportion(self.agreeing, self.count[PRIOR])
+            sheet.add("unconditional_coherence", PRIOR, "", share)
+        for (given, name), made in self.features.items():
+            real = self.features["", name]
+            if given:
+                sheet.add("classifier_frechet", given, name, statistics_distance(made, real))
+            else:
+                floor = statistics_distance(real.half(0), real.half(1))
+                sheet.add("classifier_frechet_floor", "", name, floor)
+
+
+def _looked_at(classifier: nn.Module, x: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Features, where the classifier gives any, and logits."""
+    both: Any = getattr(classifier, "features_and_logits", None)
+    return (None, classifier(x)) if both is None else both(x)
+
+
+def _imputation(
+    sheet: _Sheet,
+    model: MultimodalVAE,
+    train: MultimodalDataset,
+    test: MultimodalDataset,
+    settings: Settings,
+    bar: Any,
+) -> None:
+    """Errors of views that were given, and of views that were hidden one at a time."""
+    every = "+".join(model.names)
+    complete = test.subset(slice(0, settings.imputation_samples))
+    for name, error in reconstruction_error(model, complete, seed=settings.seed).items():
+        sheet.add("reconstruction_error", every, name, error)
+    noise = _fitted_noise(model, train.subset(slice(0, settings.imputation_samples)), settings.seed)
+    for m, name in enumerate(model.names):
+        bar.update()
+        if len(model.names) == 1:
+            break
+        present = complete.present.clone()
+        present[:, m] = False
+        gaps = replace(complete, present=present)
+        given = "+".join(other for other in model.names if other != name)
+        options: dict[str, Any] = {"draws": settings.imputation_draws, "seed": settings.seed}
+        error = imputation_error(model, gaps, complete, **options)[name]
+        sheet.add("imputation_error", given, name, error)
+        if model.spec["likelihood"][m] == "categorical":
+            continue
+        covered = imputation_coverage(model, gaps, complete, noise=noise, **options)[name]
+        for level, share in covered.items():
+            sheet.add(f"imputation_coverage_{level}", given, name, share)
+
+
+def _fitted_noise(model: MultimodalVAE, data: MultimodalDataset, seed: int) -> dict[str, float]:
+    """The scale of every modality's likelihood that fits its reconstructions best.
+
+    E|x - mean| is the scale of a Laplace; a Normal's standard deviation is sqrt(pi/2) times that.
+    """
+    errors = reconstruction_error(model, data, seed=seed)
+    factor = {"laplace": 1.0, "normal": sqrt(pi / 2), "categorical": 1.0}
+    kinds = zip(model.names, model.spec["likelihood"], strict=True)
+    return {name: errors[name].value * factor[kind] for name, kind in kinds}
+
+
+def _check(
+    model: MultimodalVAE,
+    train: MultimodalDataset,
+    test: MultimodalDataset,
+    classifiers: Sequence[nn.Module] | None,
+) -> None:
+    for data in (train, test):
+        if list(data.names) != list(model.names):
+            raise ValueError(
+                f"the model's modalities are {list(model.names)}; those of the data are "
+                f"{list(data.names)}. data.modalities([...]) takes some of them"
+            )
+    if not test.complete:
+        raise ValueError(
+            "a model is measured on complete samples, whose views it hides by itself; "
+            "data.complete_cases(test) takes those that are complete"
+        )
+    if classifiers is not None and len(classifiers) != len(model.names):
+        raise ValueError(
+            f"one classifier is needed for each of {model.names}; got {len(classifiers)}"
+        )
+
+
+@contextmanager
+def _bar(total: int, show: bool) -> Iterator[Any]:
+    with tqdm(total=total, desc="measuring", unit="step", disable=not show, leave=False) as bar:
+        yield bar
 
 
 def evaluate(

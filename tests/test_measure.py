@@ -1,0 +1,316 @@
+"""measure(): every row against an independent truth.
+
+Pictures: the copying model of test_metrics, whose coherences are known, under judges of known
+error. Numbers: the linear-Gaussian world, where log p(X), every log p(x_S), every posterior and
+every bound are known in closed form.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from models import IDS, VARIANTS, tiny
+from test_metrics import CopyModel, Judge, brightness
+from torch import Tensor
+
+from mmvae_core import metrics, recipes, subsets
+from mmvae_core.data.dataset import MultimodalDataset
+from mmvae_core.laboratory import LinearGaussian
+from mmvae_core.metrics.classifiers import Classifier
+from mmvae_core.metrics.generation import encoded, sizes, views
+from mmvae_core.metrics.likelihood import log_likelihoods
+from mmvae_core.metrics.report import VERSION, Measurement, Settings, measure
+from mmvae_core.metrics.weights import objective_weights
+from mmvae_core.model import MultimodalVAE
+
+FEW = Settings(draws=4, likelihood_samples=20, generated=40, probe_latents=60,
+               imputation_samples=20, imputation_draws=3)  # fmt: skip
+NAMES = ["m0", "m1", "m2", "m0+m1", "m0+m2", "m1+m2", "m0+m1+m2"]
+WORLD = LinearGaussian.random(3, 2, [3, 4, 5], noise=(0.3, 0.5, 1.0), seed=1)
+
+Table = dict[tuple[str, str, str], Measurement]
+
+
+def table(rows: list[Measurement]) -> Table:
+    found = {row[:3]: row for row in rows}
+    assert len(found) == len(rows), "a row stands twice"
+    return found
+
+
+class Seeing(Judge):
+    """A judge that shows its features: mean brightness and its square."""
+
+    def features_and_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        level = x.mean((1, 2, 3))
+        return torch.stack([level, level.square()], dim=1), self(x)
+
+
+def world_data(count: int, seed: int) -> tuple[MultimodalDataset, tuple[Tensor, ...]]:
+    """Samples of the world, and the same views in float64."""
+    _, batch = WORLD.sample(count, torch.Generator().manual_seed(seed))
+    x = tuple(view.float() for view in batch.x)
+    return MultimodalDataset(x=x), tuple(view.double() for view in x)
+
+
+def world_model(recipe: Any) -> MultimodalVAE:
+    return WORLD.model(recipe).float()
+
+
+@pytest.fixture(scope="module")
+def copied() -> tuple[MultimodalDataset, Table]:
+    test = brightness(300, seed=1)
+    judges = [Seeing(), Seeing(), Seeing()]
+    return test, table(measure(CopyModel(), brightness(600), test, judges, FEW))
+
+
+def test_every_metric_has_its_rows(copied: tuple[MultimodalDataset, Table]) -> None:
+    found = Counter(metric for metric, _, _ in copied[1])
+    assert found == {
+        "conditional_coherence": 9, "unconditional_coherence": 1, "classifier_accuracy": 3,
+        "classifier_frechet": 24, "classifier_frechet_floor": 3, "linear_accuracy": 7,
+        "log_likelihood": 7, "effective_sample_size": 7, "subset_log_likelihood": 7,
+        "subset_effective_sample_size": 7, "bound": 7, "kl": 7, "posterior_trace": 7,
+        "mixture_weight": 7, "reconstruction_error": 3, "imputation_error": 3,
+        "imputation_coverage_0.5": 3, "imputation_coverage_0.8": 3, "imputation_coverage_0.95": 3,
+    }  # fmt: skip
+    assert {given for metric, given, _ in copied[1] if metric == "posterior_trace"} == {*NAMES}
+
+
+def test_coherence_and_ceiling_of_the_copying_model(
+    copied: tuple[MultimodalDataset, Table],
+) -> None:
+    """From view 0 alone everything is a step too bright; the brightest has no step above it."""
+    data, found = copied
+    top = (data.label == 3).float().mean().item()
+    for (metric, given, generated), row in found.items():
+        if metric == "conditional_coherence":
+            assert generated not in given.split("+") and row.count == len(data)
+            if given in ("m0", "m1", "m2", "m1+m2"):  # m0 with another: half a step, undecided
+                assert row.value == pytest.approx(top if given == "m0" else 1.0), given
+        if metric == "classifier_accuracy":
+            assert row.value == 1.0
+    assert found["unconditional_coherence", "prior", ""].value == 1.0
+    assert found["unconditional_coherence", "prior", ""].count == FEW.generated
+
+
+def test_a_judge_of_known_error_lowers_both_and_agrees_by_chance() -> None:
+    """Wrong in 30 % of cases, always by one step: four standard errors."""
+    data, judges = brightness(3000, views=2), [Judge(0.3), Judge(0.3)]
+    settings = dataclasses.replace(FEW, generated=4000)
+    found = table(measure(CopyModel(2), data, data, judges, settings))
+    seen = found["conditional_coherence", "m1", "m0"]
+    assert abs(seen.value - 0.7) < 4 * seen.stderr < 0.05
+    both = found["unconditional_coherence", "prior", ""]
+    assert abs(both.value - (0.7**2 + 0.3**2)) < 4 * both.stderr < 0.05
+    assert not any(metric.startswith("classifier_frechet") for metric, _, _ in found)
+
+
+def test_frechet_of_the_copying_model_is_that_of_brightnesses(
+    copied: tuple[MultimodalDataset, Table],
+) -> None:
+    """A picture made from one view has that view's brightness, from view 0 a step more; so the
+    distance is that of the moments of two samples of brightnesses."""
+    data, found = copied
+
+    def moments(m: int, shift: float = 0.0) -> tuple[Tensor, Tensor]:
+        level = data.x[m].double().mean((1, 2, 3)) / 255 + shift
+        pairs = torch.stack([level, level.square()], dim=1)
+        return pairs.mean(0), torch.cov(pairs.T)
+
+    for given, shift in ((2, 0.0), (0, 60 / 255)):
+        expected = metrics.gaussian_frechet(*moments(given, shift), *moments(1)).item()
+        row = found["classifier_frechet", f"m{given}", "m1"]
+        assert row.value == pytest.approx(expected, rel=1e-3, abs=1e-8) and row.count == len(data)
+    assert 0 < found["classifier_frechet_floor", "", "m1"].value < row.value / 10
+
+
+def test_linear_accuracy_is_that_of_the_single_metric(
+    copied: tuple[MultimodalDataset, Table],
+) -> None:
+    """The streaming probe classifies as the one that keeps all latents (and is tested there)."""
+    data, found = copied
+    alone = metrics.linear_accuracy(CopyModel(), brightness(600), data, count=FEW.probe_latents)
+    for name, score in alone.items():
+        assert found["linear_accuracy", name, ""][3:] == pytest.approx(tuple(score))
+
+
+def test_log_likelihoods_are_the_exact_evidences() -> None:
+    """With exact posteriors every weight of the subset's own modalities is p(x_S), and every one
+    of the full set's is p(X): one value, all draws effective."""
+    data, x = world_data(20, seed=3)
+    model = world_model(recipes.mopoe(3, aggregation="poe_prior_once"))
+    found = table(measure(model, data, data, None, FEW))
+    for row, name in zip(subsets.powerset(3), NAMES, strict=True):
+        exact = WORLD.log_evidence(x, row)
+        own = found["subset_log_likelihood", name, ""]
+        assert own.value == pytest.approx(exact.mean().item(), abs=1e-3)
+        assert own.stderr == pytest.approx(exact.std().item() / math.sqrt(20), rel=1e-3)
+        size = found["subset_effective_sample_size", name, ""].value
+        assert size == pytest.approx(FEW.draws, rel=1e-3)
+    full = NAMES[-1]
+    exact = WORLD.log_evidence(x).mean().item()
+    assert found["log_likelihood", full, ""].value == pytest.approx(exact, abs=1e-3)
+    for name in NAMES[:-1]:  # other proposals: below it with few draws
+        assert found["log_likelihood", name, ""].value < exact
+        assert found["effective_sample_size", name, ""].value < FEW.draws
+
+
+def test_joint_log_likelihood_from_one_view_reaches_the_evidence() -> None:
+    data, x = world_data(10, seed=3)
+    model = world_model(recipes.mopoe(3, aggregation="poe_prior_once"))
+    one = log_likelihoods(model, data, draws=100_000, proposals=subsets.singletons(3)[2:])["m2"]
+    assert one.log_likelihood.value == pytest.approx(WORLD.log_evidence(x).mean().item(), abs=0.05)
+    assert one.subset_log_likelihood.value == pytest.approx(
+        WORLD.log_evidence(x, subsets.singletons(3)[2]).mean().item(), abs=1e-3
+    )
+
+
+@pytest.mark.parametrize("recipe", ["mopoe", "code_vae", "mwb_vae"])
+def test_bound_kl_and_trace_are_those_of_the_closed_form(recipe: str) -> None:
+    """E_q log p(X|z) - KL(q_S|p) of every subset's Gaussian; four Monte-Carlo errors."""
+    data, x = world_data(40, seed=4)
+    model = world_model(recipes.build(recipe, 3))
+    settings = dataclasses.replace(FEW, draws=2000, likelihood_samples=40)
+    found = table(measure(model, data, data, None, settings))
+    loc, scale = model.double().aggregate(*WORLD.experts(x), subsets.powerset(3))
+    exact = WORLD.elbo(x, loc, scale)  # (K, B)
+    kl = (0.5 * (loc**2 + scale**2 - 1) - scale.log()).sum(-1)
+    for k, name in enumerate(NAMES):
+        assert found["bound", name, ""].value == pytest.approx(exact[k].mean().item(), abs=0.06)
+        assert found["kl", name, ""].value == pytest.approx(kl[k].mean().item(), abs=0.03)
+        trace = found["posterior_trace", name, ""].value
+        assert trace == pytest.approx((scale[k] ** 2).sum(-1).mean().item(), rel=1e-5)
+        assert found["bound", name, ""].value < found["log_likelihood", name, ""].value
+
+
+def test_trace_of_a_mixture_has_the_spread_of_its_experts_in_it() -> None:
+    data, x = world_data(30, seed=5)
+    found = table(measure(world_model(recipes.mmvae(3, latent="normal")), data, data, None, FEW))
+    loc, scale = WORLD.experts(x)
+    total = (scale[:2] ** 2).mean(0) + loc[:2].var(0, unbiased=False)
+    got = found["posterior_trace", "m0+m1", ""].value
+    assert got == pytest.approx(total.sum(-1).mean().item(), rel=1e-4)
+
+
+def test_errors_and_intervals_of_hidden_views_are_those_of_the_exact_model() -> None:
+    """sqrt(2/pi) sd, sd² = v + WΣW'(1 + 1/L); intervals with the fitted noise hold their share.
+
+    The fit takes a misfit at draws of z, whose variance is that of x - Wz' with z' drawn: 2WΣW' +
+    v' where views were given too, so intervals are a little wide; five errors and 0.04 for it.
+    """
+    data, _ = world_data(1500, seed=6)
+    train, _ = world_data(1500, seed=7)
+    model = world_model(recipes.mopoe(3, aggregation="poe_prior_once"))
+    settings = dataclasses.replace(FEW, imputation_samples=1500, imputation_draws=20)
+    found = table(measure(model, train, data, None, settings))
+    for m, w in enumerate(WORLD.maps):
+        rest = torch.ones(3, dtype=torch.bool)
+        rest[m] = False
+        name = subsets.name(rest, model.names)
+        tau = torch.eye(2).double()
+        for n in rest.nonzero().flatten().tolist():
+            tau = tau + WORLD.maps[n].T @ WORLD.maps[n] / WORLD.noise[n]
+        variance = ((w @ torch.linalg.inv(tau)) * w).sum(1)
+        sd = (WORLD.noise[m] + variance * (1 + 1 / 20)).sqrt()
+        error = found["imputation_error", name, f"m{m}"]
+        assert abs(error.value - math.sqrt(2 / math.pi) * sd.mean().item()) < 4 * error.stderr
+        for level in (0.5, 0.8, 0.95):
+            share = found[f"imputation_coverage_{level}", name, f"m{m}"]
+            assert abs(share.value - level) < 5 * share.stderr + 0.04, (name, level)
+
+
+def test_weights_of_the_subsets() -> None:
+    weights = objective_weights(tiny("code_vae", {"rho": 0.2, "weights": [1, 1, 1, 2, 2, 2, 3]}))
+    assert list(weights) == NAMES
+    assert [*weights.values()] == pytest.approx([w / 12 for w in (1, 1, 1, 2, 2, 2, 3)])
+    learned = tiny("code_vae", {})
+    with torch.no_grad():
+        learned.mixture_logits[:] = torch.tensor([0.0, 0, 0, 0, 0, 0, math.log(4)])
+    assert objective_weights(learned)[NAMES[-1]] == pytest.approx(0.4)
+    assert [*objective_weights(tiny("mopoe", {})).values()] == pytest.approx([1 / 7] * 7)
+    assert objective_weights(tiny("mvtcae", {})) == {NAMES[-1]: pytest.approx(1.0)}
+    assert [*objective_weights(tiny("mmvae", {})).values()] == pytest.approx([1 / 3] * 3)
+    for name, options in [
+        ("mvae", {}), ("mmjsd", {}), ("permutation_invariant", {}),
+        ("code_vae", {"weights": "closed_form"}),
+    ]:  # fmt: skip
+        assert objective_weights(tiny(name, options)) == {}
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)
+def test_pictures_are_those_of_generate(name: str, options: dict[str, Any]) -> None:
+    """One subset, the same noise: bit for bit what the model's own generation makes."""
+    model = tiny(name, options).float()
+    data = MultimodalDataset(x=(torch.randint(0, 256, (5, 1, 4, 4), dtype=torch.uint8),) * 3)
+    subset = torch.tensor([True, False, True])
+    direct = model.generate(data.batch(torch.arange(5)), subset,
+                            generator=torch.Generator().manual_seed(1))  # fmt: skip
+    generator = torch.Generator().manual_seed(1)
+    (part,) = encoded(model, data, subset[None])
+    z = part.posterior.draw(1, generator)[0, 0]
+    made = views(model, part.experts, subset, z, generator=generator)
+    assert list(made) == list(direct)
+    for key, value in direct.items():
+        torch.testing.assert_close(made[key], value, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in VARIANTS}))
+@pytest.mark.parametrize("num", [1, 2])
+def test_every_recipe_is_measured(name: str, num: int) -> None:
+    data = brightness(60, views=num)
+    torch.manual_seed(0)
+    model = MultimodalVAE(recipes.build(name, num), data.shapes, 2, networks="dense",
+                          scale="bounded")  # fmt: skip
+    judges = [Classifier(1, 4).eval() for _ in range(num)]
+    rows = measure(model, data, data, judges, FEW)
+    found = table(rows)
+    assert all(math.isfinite(row.value) for row in rows)
+    metric_names = {metric for metric, _, _ in found}
+    several = {"conditional_coherence", "unconditional_coherence", "imputation_error",
+               "imputation_coverage_0.5"}  # fmt: skip
+    assert several <= metric_names if num > 1 else not several & metric_names
+    assert ("classifier_frechet", "prior", "m0") in found
+    assert rows == measure(model, data, data, judges, FEW), "the same settings, other numbers"
+
+
+def test_without_labels_what_needs_them_is_left_out() -> None:
+    data = brightness(60)
+    bare = dataclasses.replace(data, label=None)
+    judges = [Classifier(1, 4).eval() for _ in range(3)]
+    found = {row.metric for row in measure(CopyModel(), bare, bare, judges, FEW)}
+    assert {"unconditional_coherence", "classifier_frechet", "log_likelihood"} <= found
+    assert not {"conditional_coherence", "classifier_accuracy", "linear_accuracy"} & found
+    without = {row.metric for row in measure(CopyModel(), data, data, None, FEW)}
+    assert "linear_accuracy" in without
+    assert not {"unconditional_coherence", "classifier_frechet"} & without
+
+
+def test_sizes() -> None:
+    assert sizes(5, 2) == [2, 2, 1] and sizes(4, 2) == [2, 2] and sizes(1, 2) == [1]
+
+
+def test_progress_reaches_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    data = brightness(30, views=2)
+    measure(CopyModel(2), data, data, None, FEW, show_progress=True)
+    assert "measuring" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("as_user")
+def test_mistakes_are_named() -> None:
+    data, model = brightness(20), CopyModel()
+    with pytest.raises(ValueError, match=r"one classifier is needed for each of .*; got 1"):
+        measure(model, data, data, [Judge()], FEW)
+    with pytest.raises(ValueError, match=r"those of the data are \['m0', 'm1'\]"):
+        measure(model, data, data.modalities([0, 1]), None, FEW)
+    gaps = dataclasses.replace(data, present=data.present & (torch.arange(20) > 3)[:, None])
+    with pytest.raises(ValueError, match="measured on complete samples"):
+        measure(model, data, gaps, None, FEW)
+    with pytest.raises(ValueError, match="draws must be at least 1; got 0"):
+        Settings(draws=0)
+    with pytest.raises(ValueError, match=f"definitions of version {VERSION}.*version 99"):
+        Settings(version=99)

@@ -1,0 +1,117 @@
+"""Train and measure everything that notebook 07 compares, and keep the tables.
+
+    python figures/make_07_comparison.py                     every study, in order
+    python figures/make_07_comparison.py recipes_digits      some of them
+    python figures/make_07_comparison.py --list              what there is, and what is left to do
+
+Each study is a list of runs; some runs belong to several and are done once. Checkpoints and models
+are in build/07_comparison, where an interrupted call goes on; the runs that have ended are kept in
+figures/07_comparison.parquet after every study. Studies on PolyMNIST read MNIST and photographs
+from --data-root (or MMVAE_DATA). All of it took about four hours on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mmvae_core.recipes import RECIPES
+from mmvae_core.sweeps import Run, combine, grid, remaining, sweep
+
+HERE = Path(__file__).resolve().parent
+FOLDER = HERE.parent / "build" / "07_comparison"
+TABLE = HERE / "07_comparison.parquet"
+SEEDS = (0, 1, 2)
+RHOS = (0.0, 0.2, 0.4, 0.6, 0.8)
+
+# Notebook 06's default: what is compared here can be looked at there.
+DIGITS = Run(
+    model={"networks": "dense", "scale": "bounded"},
+    training={"epochs": 10, "batch_size": 64},
+)
+# MNIST on photographs, shrunk. A picture has a quarter of the pixels that PolyMNIST has, so the
+# likelihood's scale is a quarter of 0.75 too: the whole picture weighs as much against the KL.
+POLYMNIST = Run(
+    data="polymnist",
+    data_options={"source": "mnist", "image_size": 14, "train_size": 20_000, "test_size": 2_000},
+    model={"networks": "narrow", "scale": "bounded", "likelihood_scale": 0.1875},
+    training={"epochs": 6, "batch_size": 32, "learning_rate": 3e-3},
+)
+COPY = POLYMNIST.with_values(modalities=2, data="noisy_copy", of="polymnist")
+SUBSAMPLED = ["mmvae", "mmvae_plus"]  # mixtures of experts: they see one modality at a time
+OTHERS = ["mvae", "mvtcae"]
+
+STUDIES: dict[str, list[Run]] = {
+    "recipes_digits": grid(DIGITS, seed=SEEDS, recipe=list(RECIPES)),
+    "recipes_polymnist": grid(POLYMNIST, seed=SEEDS, recipe=list(RECIPES)),
+    # Table 15 and figure 13 at M = 3; the correlations that need no search.
+    "rho": [
+        *grid(POLYMNIST, seed=SEEDS, rho=[*RHOS, "shared_prior", "learned"]),
+        *grid(POLYMNIST, seed=SEEDS, recipe=["mopoe"], aggregation=["poe_prior_once"]),
+    ],
+    "copy": grid(COPY, seed=SEEDS, noise=[0.0, 0.25, 0.95], rho=[0.0, 0.9]),
+    # Figures 2, 4 and 21.
+    "beta": [
+        *grid(
+            POLYMNIST,
+            seed=SEEDS,
+            beta=[0.25, 4.0],
+            recipe=["code_vae", "mopoe", "mvae", "mvtcae", "mmvae", "mmvae_plus", "mmjsd"],
+        ),
+        *grid(POLYMNIST, seed=SEEDS, beta=[0.25, 4.0], rho=[0.0], weights=["equal"]),
+    ],
+    "start": grid(
+        POLYMNIST,
+        seed=SEEDS,
+        rho=[0.0],
+        scale=["exponential", "bounded"],
+        initial_scale=[0.5, 0.95],
+    ),
+    "temperature": grid(POLYMNIST, seed=SEEDS, entropy_scale=[3.0, 30.0]),
+    "sampling": grid(POLYMNIST, seed=SEEDS, weights=["equal"], subset_samples=[None, 1, 2]),
+    # Figure 3: the quality gap of m0, and figure 13 for other numbers of modalities.
+    "gap": [
+        *grid(POLYMNIST, modalities=[2], seed=SEEDS, recipe=["vae", "mopoe", *OTHERS, *SUBSAMPLED]),
+        *grid(POLYMNIST, modalities=[4, 5], seed=SEEDS, recipe=[*OTHERS, *SUBSAMPLED]),
+    ],
+    "rho_m2": grid(POLYMNIST, modalities=[2], seed=SEEDS, rho=RHOS),
+    "rho_m4": [
+        *grid(POLYMNIST, modalities=[4], seed=SEEDS, recipe=["mopoe"]),
+        *grid(POLYMNIST, modalities=[4], seed=SEEDS, rho=[0.4, 0.0, 0.8]),
+    ],
+    "rho_m5": [
+        *grid(POLYMNIST, modalities=[5], seed=SEEDS, rho=[0.4]),
+        *grid(POLYMNIST, modalities=[5], seed=SEEDS, recipe=["mopoe"]),
+        *grid(POLYMNIST, modalities=[5], seed=SEEDS, rho=[0.0, 0.8]),
+    ],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("studies", nargs="*", metavar="STUDY", help=", ".join(STUDIES))
+    parser.add_argument("--list", action="store_true", help="what there is, and what is left to do")
+    parser.add_argument("--data-root", help="the folder of MNIST and photographs")
+    parser.add_argument("--workers", type=int, help="processes; one a core by default")
+    parser.add_argument("--scheduler", help="the address of a Dask scheduler")
+    arguments = parser.parse_args()
+    unknown = sorted(set(arguments.studies) - set(STUDIES))
+    if unknown:
+        parser.error(f"no study is called {', '.join(unknown)}; there are {', '.join(STUDIES)}")
+    for name in arguments.studies or STUDIES:
+        runs = STUDIES[name]
+        if arguments.list:
+            left = len(remaining(runs, FOLDER))
+            print(f"{name:18} {len(runs):4} runs, {left:4} of them not in {FOLDER}")
+            continue
+        print(name)
+        sweep(
+            runs, FOLDER, client=arguments.scheduler, workers=arguments.workers,
+            data_root=arguments.data_root,
+        )  # fmt: skip
+        every = [run.key for study in STUDIES.values() for run in study]
+        combine(FOLDER, TABLE, every)
+
+
+if __name__ == "__main__":
+    main()

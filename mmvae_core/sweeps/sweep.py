@@ -1,0 +1,163 @@
+"""The sweep: many runs, carried out by Dask's workers, here or on a cluster."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from distributed import Client, Future, LocalCluster, wait
+from tqdm.auto import tqdm
+
+from mmvae_core.metrics.report import Settings
+from mmvae_core.sweeps.configuration import Run
+from mmvae_core.sweeps.table import read, write_run
+from mmvae_core.sweeps.work import Outcome, execute, is_done
+
+__all__ = ["remaining", "sweep"]
+
+ASK_AGAIN = 5.0  # seconds until a run that another sweep holds is looked at again
+
+
+def remaining(
+    runs: Iterable[Run], folder: str | Path, *, settings: Settings | None = None,
+    retry_failed: bool = False,
+) -> list[Run]:  # fmt: skip
+    """The runs that are not in the folder's table yet, each once, in their order."""
+    settings = Settings() if settings is None else settings
+    once = {run.key: run for run in runs}
+    return [run for run in once.values() if not is_done(folder, run, settings, retry_failed)]
+
+
+def sweep(
+    runs: Sequence[Run],
+    folder: str | Path,
+    *,
+    client: Client | str | None = None,
+    workers: int | None = None,
+    data_root: str | Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    settings: Settings | None = None,
+    retry_failed: bool = False,
+    keep_models: bool = True,
+    show_progress: bool = True,
+) -> pd.DataFrame:
+    """Train and measure every run that is not finished yet, and return the table of all.
+
+    Interrupt it whenever you like and call it again: finished runs are not repeated, half-finished
+    ones go on from their checkpoint. A run that fails is recorded with its error and does not stop
+    the rest. Several sweeps may work in one folder at a time, also from several machines that
+    share it; what one has begun the others wait for.
+
+    Args:
+        runs: what to do, in this order; :func:`mmvae_core.sweeps.grid` makes many at once.
+        folder: for table, checkpoints and models. Workers on other machines must see it under
+            the same path.
+        client: a Dask client, or the address of a scheduler (``"tcp://host:8786"``), such as that
+            of a ``dask_jobqueue.SLURMCluster`` or a ``dask_kubernetes`` cluster with one worker a
+            GPU. By default a cluster on this machine, for as long as the sweep takes.
+        workers: how many processes it has: one a GPU, or one a core where there is none.
+        data_root: the folder of the data files, on the workers.
+        device: ``"auto"`` (the worker's own GPU, or the processor) or a name for all.
+        threads: of torch in each worker; the cores shared out evenly where not given.
+        settings: of the evaluation. A run that was measured with others is measured again, and
+            not trained again.
+        retry_failed: runs that failed before are begun anew.
+        keep_models: the trained models stay in the folder.
+        show_progress: a bar, and the address of Dask's dashboard.
+
+    Returns:
+        The table, as :func:`mmvae_core.sweeps.read` gives it, of these runs.
+
+    A script that calls this needs ``if __name__ == "__main__":`` around it, as everything that
+    starts processes does.
+    """
+    settings = Settings() if settings is None else settings
+    folder = Path(folder).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    todo = remaining(runs, folder, settings=settings, retry_failed=retry_failed)
+    arguments = {
+        "folder": str(folder),
+        "data_root": None if data_root is None else str(Path(data_root).resolve()),
+        "device": device,
+        "settings": settings,
+        "retry_failed": retry_failed,
+        "keep_models": keep_models,
+    }
+    total = len({run.key for run in runs})
+    with ExitStack() as stack:
+        bar = stack.enter_context(
+            tqdm(total=total, initial=total - len(todo), unit="run", disable=not show_progress)
+        )
+        if todo:
+            connected, local = _connected(stack, client, workers, device, len(todo))
+            if show_progress and connected.dashboard_link:
+                bar.write(f"Dask's dashboard: {connected.dashboard_link}")
+            share = max(1, (os.cpu_count() or 1) // local) if local else None
+            _carry_out(connected, todo, folder, bar, {**arguments, "threads": threads or share})
+    return read(folder, {run.key for run in runs})
+
+
+def _connected(
+    stack: ExitStack, client: Client | str | None, workers: int | None, device: str, runs: int
+) -> tuple[Client, int]:
+    """The client, and how many processes share this machine (0 where it is not known)."""
+    if isinstance(client, Client):
+        return client, 0
+    if client is not None:
+        return stack.enter_context(Client(client)), 0
+    if workers is None:
+        gpus = torch.cuda.device_count() if device != "cpu" else 0
+        workers = gpus or os.cpu_count() or 1
+    workers = min(workers, runs)
+    cluster = LocalCluster(
+        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
+    )
+    stack.enter_context(cluster)
+    return stack.enter_context(Client(cluster)), workers
+
+
+def _carry_out(
+    client: Client, todo: list[Run], folder: Path, bar: tqdm, arguments: dict[str, Any]
+) -> None:
+    """Submit all runs and note what becomes of them; those that others hold come last."""
+    pending: dict[Future, Run] = {}
+    elsewhere = todo
+    failed = 0
+    try:
+        while pending or elsewhere:
+            if not pending:
+                # Not pure: the same call does its work again when it is asked for again.
+                pending = {
+                    client.submit(execute, run, pure=False, **arguments): run for run in elsewhere
+                }
+                elsewhere = []
+            for future in wait(list(pending), return_when="FIRST_COMPLETED").done:
+                run = pending.pop(future)
+                outcome = _outcome(future, run, folder)
+                if outcome == "busy":
+                    elsewhere.append(run)
+                else:
+                    failed += outcome == "failed"
+                    bar.update()
+                bar.set_postfix(failed=failed, elsewhere=len(elsewhere))
+            if elsewhere and not pending:
+                time.sleep(ASK_AGAIN)
+    finally:
+        client.cancel(list(pending))
+
+
+def _outcome(future: Future, run: Run, folder: Path) -> Outcome:
+    """What a worker says of its run; that it died, where it does not say anything any more."""
+    if future.status == "finished":
+        return future.result()
+    error = future.exception()
+    text = f"the worker was lost: {type(error).__name__}: {error}"
+    write_run(folder, run, [{"status": "failed", "error": text}])
+    return "failed"

@@ -1,0 +1,266 @@
+"""Sweeps: what a run is, the table, and that nothing is lost, repeated or damaged."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from distributed import Client, LocalCluster
+from filelock import FileLock
+
+from mmvae_core import sweeps
+from mmvae_core.metrics.report import Settings
+from mmvae_core.sweeps import Run, grid
+from mmvae_core.sweeps.table import path_of, read_run, write_run
+from mmvae_core.sweeps.work import as_text, folder_of
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = {
+    "draws": 2, "generated": 8, "probe_latents": 40, "imputation_samples": 4, "imputation_draws": 2
+}  # fmt: skip
+QUICK = Settings(likelihood_samples=4, **SMALL)
+TINY = Run(
+    "code_vae",
+    modalities=2,
+    data_options={"train_size": 96, "test_size": 16, "image_size": 10},
+    model={"networks": "dense", "latent_dim": 2, "scale": "bounded"},
+    training={"epochs": 2, "batch_size": 32},
+)
+
+
+# ---------------------------------------------------------------- configurations
+
+
+def test_a_run_is_known_by_what_it_does_and_not_by_the_order_of_its_options():
+    one = Run(model={"latent_dim": 3, "scale": "bounded"})
+    same = Run(model={"scale": "bounded", "latent_dim": 3})
+    assert one.key == same.key == Run.from_json(one.to_json()).key
+    others = [
+        Run(model={"latent_dim": 3}), Run(seed=1), Run(recipe="mopoe"), Run(modalities=2),
+        Run(options={"rho": 0.6}), Run(training={"epochs": 3}), Run(data_options={"seed": 1}),
+    ]  # fmt: skip
+    assert len({run.key for run in [one, *others]}) == 8
+
+
+def test_to_name_a_default_makes_no_other_run():
+    named = Run(
+        options={"rho": 0.4, "weights": "learned"}, training={"beta": 1.0, "epochs": 10},
+        model={"latent_dim": 20, "scale": "exponential"}, data_options={"image_size": 16},
+    )  # fmt: skip
+    assert named.key == Run().key
+    values = named.values
+    assert (values["rho"], values["beta"], values["scale"]) == (0.4, 1.0, "exponential")
+
+
+def test_a_grid_is_every_combination_once_with_each_name_in_its_place():
+    runs = grid(
+        TINY, recipe=["code_vae"], rho=[0.0, 0.6], beta=[1.0, 2.5, 5.0], scale=["bounded"],
+        train_size=[64], modalities=[2, 3], seed=range(2),
+    )  # fmt: skip
+    assert len({run.key for run in runs}) == len(runs) == 24
+    last = runs[-1]
+    assert (last.options, last.modalities, last.seed) == ({"rho": 0.6}, 3, 1)
+    assert last.training == {"epochs": 2, "batch_size": 32, "beta": 5.0}
+    assert last.data_options["train_size"] == 64 and last.model["scale"] == "bounded"
+    assert [run.seed for run in runs[:4]] == [0, 1, 0, 1]  # the last axis is the fastest
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Run("cofe"), "no recipe is called 'cofe'"),
+        (lambda: Run(options={"alpha": 1}), "no option alpha"),
+        (lambda: Run(options={"rho": 2.0}), "rho"),
+        (lambda: Run(data="cifar"), "digits.*got 'cifar'"),
+        (lambda: Run(model={"latent": 3}), "model has no option latent; it has latent_dim"),
+        (lambda: Run(training={"epoch": 3}), "training has no option epoch; it has epochs"),
+        (lambda: Run(training={"epochs": 0}), "at least 1; got 0"),
+        (lambda: Run(seed=0.5), "seed must be a whole number"),
+        (lambda: Run(model={"modality_weights": torch.ones(3)}), "plain data"),
+        (lambda: grid(gamma=[1]), "nothing of a run is called 'gamma'.*entropy_scale"),
+        (lambda: grid(root=["/data"]), "nothing of a run is called 'root'"),
+    ],
+)
+def test_what_no_run_can_be_is_refused_before_anything_is_trained(as_user, make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# ---------------------------------------------------------------- the table
+
+
+def test_the_table_gives_back_what_was_written_with_a_column_for_every_option(tmp_path):
+    fixed = Run("code_vae", options={"rho": 0.4}, training={"beta": 2.5})
+    learned = Run("code_vae", options={"rho": "learned"}, seed=7)
+    for run, value in ((fixed, 0.5), (learned, 0.75)):
+        row = {"status": "finished", "metric": "linear_accuracy", "given": "m0", "value": value}
+        write_run(tmp_path, run, [row, {**row, "given": "m1"}])
+    write_run(tmp_path, Run("mopoe"), [{"status": "failed", "error": "it broke"}])
+    whole = sweeps.read(tmp_path)
+    assert len(whole) == 5 and set(whole["status"]) == {"finished", "failed"}
+    kept = sweeps.combine(tmp_path, tmp_path / "kept.parquet", [fixed.key, learned.key])
+    frame = sweeps.read(kept).set_index(["key", "given"])
+    assert len(frame) == 4
+    assert frame.loc[(fixed.key, "m1"), ["rho", "beta", "value"]].tolist() == [0.4, 2.5, 0.5]
+    assert frame.loc[(learned.key, "m0"), ["rho", "beta", "seed"]].tolist() == ["learned", 1.0, 7]
+    assert "alpha" not in frame and whole.loc[whole.recipe == "mopoe", "rho"].tolist() == [None]
+    assert whole.loc[whole.recipe == "mopoe", "error"].tolist() == ["it broke"]
+
+
+def test_a_missing_table_says_how_to_make_one(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"sweep\(runs, folder\) makes them"):
+        sweeps.read(tmp_path)
+
+
+# ---------------------------------------------------------------- one run
+
+
+def test_a_run_is_trained_once_and_measured_anew_for_other_settings(tmp_path):
+    assert sweeps.execute(TINY, tmp_path, settings=QUICK) == "finished"
+    first = read_run(tmp_path, TINY.key)
+    model = folder_of(tmp_path, TINY) / "model.pt"
+    written = model.stat().st_mtime_ns
+    assert sweeps.execute(TINY, tmp_path, settings=QUICK) == "known"
+    assert sweeps.remaining([TINY, TINY], tmp_path, settings=QUICK) == []
+    more = Settings(likelihood_samples=8, **SMALL)
+    assert sweeps.remaining([TINY, TINY], tmp_path, settings=more) == [TINY]
+    assert sweeps.execute(TINY, tmp_path, settings=more) == "finished"
+    assert model.stat().st_mtime_ns == written
+    second = read_run(tmp_path, TINY.key)
+    samples = [
+        {row["count"] for row in rows if row["metric"] == "log_likelihood"}
+        for rows in (first, second)
+    ]
+    assert samples == [{4}, {8}]
+    assert first[0]["made_with"] == second[0]["made_with"]  # of the training
+    assert json.loads(first[0]["made_with"])["torch"] == torch.__version__
+
+
+def test_a_run_that_fails_is_written_down_and_tried_again_only_on_request(tmp_path):
+    broken = TINY.with_values(learning_rate=1e12)
+    assert sweeps.execute(broken, tmp_path, settings=QUICK) == "failed"
+    (row,) = read_run(tmp_path, broken.key)
+    assert row["status"] == "failed" and row["metric"] is None
+    assert "FloatingPointError" in row["error"] and "diverged" in row["error"]
+    assert sweeps.execute(broken, tmp_path, settings=QUICK) == "known"
+    assert sweeps.remaining([broken], tmp_path, retry_failed=True) == [broken]
+
+
+def test_a_run_that_another_process_holds_is_left_to_it(tmp_path):
+    place = folder_of(tmp_path, TINY)
+    place.mkdir(parents=True)
+    with FileLock(place / "lock"):
+        assert sweeps.execute(TINY, tmp_path, settings=QUICK) == "busy"
+    assert read_run(tmp_path, TINY.key) is None
+
+
+def test_a_kept_model_is_the_one_that_was_measured(tmp_path):
+    sweeps.execute(TINY, tmp_path, settings=QUICK)
+    model = sweeps.load_run(tmp_path, TINY)
+    _, test, _ = sweeps.load_data(TINY, tmp_path)
+    trace = model.posterior(
+        test.batch(torch.arange(16)), torch.tensor([[True, True]])
+    ).stddev.square()
+    (row,) = (
+        row for row in read_run(tmp_path, TINY.key)
+        if row["metric"] == "posterior_trace" and row["given"] == "m0+m1"
+    )  # fmt: skip
+    assert trace.sum(-1).mean().item() == pytest.approx(row["value"], rel=1e-5)
+    sweeps.execute(TINY.with_values(seed=1), tmp_path, settings=QUICK, keep_models=False)
+    with pytest.raises(FileNotFoundError):
+        sweeps.load_run(tmp_path, TINY.with_values(seed=1))
+
+
+# ---------------------------------------------------------------- many, on Dask
+
+SCRIPT = """
+import json, sys
+from mmvae_core.metrics.report import Settings
+from mmvae_core.sweeps import Run, sweep
+if __name__ == "__main__":
+    folder, workers, settings, *runs = sys.argv[1:]
+    runs = [Run.from_json(run) for run in runs]
+    sweep(runs, folder, workers=int(workers), threads=1, device="cpu", show_progress=False,
+          settings=Settings(**json.loads(settings)))
+"""
+LONG = {"epochs": 30, "batch_size": 32, "checkpoint_seconds": 0.0}  # a checkpoint every step
+
+
+def start(tmp_path: Path, folder: Path, runs: list[Run], workers: int = 1) -> subprocess.Popen:
+    """A sweep in a process group of its own."""
+    script = tmp_path / "one_sweep.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    command = [sys.executable, script, folder, str(workers), as_text(QUICK)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, *(run.to_json() for run in runs)], start_new_session=True, env=environment
+    )
+
+
+def numbers(folder: Path, runs: list[Run]) -> pd.DataFrame:
+    """All that must not depend on how the sweep went."""
+    frame = sweeps.read(folder, [run.key for run in runs])
+    columns = ["key", "status", "metric", "given", "generated", "value", "stderr", "count"]
+    return frame[columns].sort_values(columns[:5]).reset_index(drop=True)
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on_without_loss_and_repeats_nothing(tmp_path):
+    runs = [TINY.with_values(**LONG, seed=seed) for seed in (0, 1)]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert start(tmp_path, whole, runs).wait(200) == 0
+
+    killed = start(tmp_path, broken, runs)
+    half = folder_of(broken, runs[1]) / "last.pt"
+    deadline = time.monotonic() + 200
+    while not half.exists():  # the first run is finished, the second one is under way
+        assert killed.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert read_run(broken, runs[1].key) is None and half.exists()
+    at_kill = torch.load(half, weights_only=True)
+    assert (at_kill["epoch"], at_kill["step"]) < (30, 0)
+    first = path_of(broken, runs[0].key).stat().st_mtime_ns
+
+    assert start(tmp_path, broken, runs).wait(200) == 0
+    assert path_of(broken, runs[0].key).stat().st_mtime_ns == first
+    pd.testing.assert_frame_equal(numbers(broken, runs), numbers(whole, runs), check_exact=True)
+
+
+@pytest.mark.slow
+def test_two_sweeps_in_one_folder_share_the_work_and_a_failure_stops_neither(tmp_path):
+    runs = [TINY.with_values(seed=seed) for seed in range(3)]
+    broken = TINY.with_values(learning_rate=1e12)
+    order = [broken, *runs]
+    both = [start(tmp_path, tmp_path / "sweep", some) for some in (order, order[::-1])]
+    assert [process.wait(250) for process in both] == [0, 0]
+    frame = sweeps.read(tmp_path / "sweep")
+    status = frame.groupby("key")["status"].agg(lambda values: values.unique().item())
+    assert status.to_dict() == {run.key: "finished" for run in runs} | {broken.key: "failed"}
+    assert not frame.duplicated(["key", "metric", "given", "generated"]).any()
+    assert not list((tmp_path / "sweep").rglob("*.partial"))
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_runs_already_is_used_and_left_running(tmp_path):
+    cluster = LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+    )
+    with cluster, Client(cluster) as client:
+        frame = sweeps.sweep(
+            [TINY], tmp_path, client=cluster.scheduler_address, settings=QUICK, threads=1,
+            show_progress=False,
+        )  # fmt: skip
+        assert client.submit(sum, [1, 2]).result() == 3
+    assert frame["status"].unique().tolist() == ["finished"]
+    assert multiprocessing.active_children() == []

@@ -5,7 +5,8 @@ from mmvae_core.metrics.classifiers import accuracies, train_classifiers
 from mmvae_core.metrics.clusters import assign_clusters, prune_clusters
 from mmvae_core.metrics.coherence import average, conditional_coherence, unconditional_coherence
 from mmvae_core.metrics.estimate import Estimate
-from mmvae_core.metrics.frechet import FeatureStatistics, gaussian_frechet
+from mmvae_core.metrics.fid import Inception, inception
+from mmvae_core.metrics.frechet import FeatureStatistics, frechet_distance, gaussian_frechet
 from mmvae_core.metrics.identifiability import mcc, weak_mcc
 from mmvae_core.metrics.imputation import (
     imputation_coherence,
@@ -30,6 +31,7 @@ from mmvae_core.metrics.weights import objective_weights
 __all__ = [
     "Estimate",
     "FeatureStatistics",
+    "Inception",
     "Measurement",
     "Settings",
     "accuracies",
@@ -39,6 +41,7 @@ __all__ = [
     "coverage",
     "coverage_of_pit",
     "evaluate",
+    "frechet_distance",
     "gaussian_coverage",
     "gaussian_frechet",
     "imputation_coherence",
@@ -46,6 +49,7 @@ __all__ = [
     "imputation_error",
     "imputation_log_likelihood",
     "imputed",
+    "inception",
     "joint_log_likelihood",
     "linear_accuracy",
     "log_likelihoods",

@@ -30,16 +30,33 @@ streaming moments; Quenouille and Tukey for the jackknife.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Bool, Float
+from torch import Generator, Tensor
+from tqdm.auto import tqdm
 
+from mmvae_core import subsets
+from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.metrics.estimate import Estimate
+from mmvae_core.metrics.generation import BATCH, encoded, sizes, views
+from mmvae_core.model import MultimodalVAE
 
-__all__ = ["BLOCKS", "FeatureStatistics", "gaussian_frechet", "statistics_distance"]
+__all__ = [
+    "BLOCKS",
+    "Extractor",
+    "FeatureStatistics",
+    "frechet_distance",
+    "gaussian_frechet",
+    "statistics_distance",
+]
+
+Extractor: TypeAlias = Callable[[Tensor], Tensor]
 
 BLOCKS = 10  # the jackknife's
+MEMORY = 4 * 2**30  # bytes that the statistics of several subsets may take at once
 
 
 def gaussian_frechet(
@@ -93,6 +110,7 @@ class FeatureStatistics:
                 f"out; got dim={dim} and blocks={blocks}"
             )
         self.blocks = blocks
+        self._roots: list[tuple[Tensor, Tensor, Tensor]] = []
         self._sizes = [0] * blocks
         self._means = torch.zeros(blocks, dim, dtype=torch.float64, device=device)
         self._scatters = torch.zeros(blocks, dim, dim, dtype=torch.float64, device=device)
@@ -120,10 +138,19 @@ class FeatureStatistics:
         """The unbiased sample covariance (divided by ``count - 1``)."""
         return self._moments(None)[1]
 
-    def without_each(self) -> tuple[Float[Tensor, "G F"], Float[Tensor, "G F F"]]:
-        """Means and covariances with one block left out, for each block."""
-        left = [self._moments(block) for block in range(self.blocks)]
-        return torch.stack([mean for mean, _ in left]), torch.stack([cov for _, cov in left])
+    @property
+    def memory(self) -> int:
+        """Bytes."""
+        return self._scatters.numel() * self._scatters.element_size()
+
+    def roots(self, *, jackknife: bool = True) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Mean, trace of the covariance and a factor L with L L^T = covariance: of all vectors,
+        then (with ``jackknife``) without each block. Kept until vectors are added."""
+        wanted = [None, *range(self.blocks)] if jackknife else [None]
+        for left_out in wanted[len(self._roots) :]:
+            mean, cov = self._moments(left_out)
+            self._roots.append((mean, cov.trace(), _factor(cov)))
+        return self._roots[: len(wanted)]
 
     def half(self, which: int) -> FeatureStatistics:
         """The statistics of the blocks of even (0) or odd (1) number, alone."""
@@ -140,6 +167,7 @@ class FeatureStatistics:
         after = before + size
         if size == 0:
             return
+        self._roots.clear()
         shift = mean - self._means[block]
         self._means[block] += shift * (size / after)
         self._scatters[block] += scatter + torch.outer(shift, shift) * (before * size / after)
@@ -160,25 +188,137 @@ class FeatureStatistics:
         return mean, scatter / (total - 1)
 
 
-def statistics_distance(a: FeatureStatistics, b: FeatureStatistics) -> Estimate:
+def statistics_distance(real: FeatureStatistics, made: FeatureStatistics) -> Estimate:
     """The Fréchet distance (squared) between two sets of vectors, with its jackknife error.
 
     Both need the same number of blocks, which are left out together. ``num_samples`` is the
-    smaller of the two counts; where it leaves fewer than two vectors without a block, the error
-    is NaN.
+    smaller of the two counts; where it leaves fewer than two vectors a block, the error is NaN.
+    The roots of ``real`` are kept for the next call: many sets are held against the same one.
     """
-    if a.blocks != b.blocks:
+    if real.blocks != made.blocks:
         raise ValueError(
             "the jackknife leaves one block out on both sides, so both need the same number of "
-            f"blocks; got {a.blocks} and {b.blocks}"
+            f"blocks; got {real.blocks} and {made.blocks}"
         )
-    value = gaussian_frechet(a.mean, a.cov, b.mean, b.cov).item()
-    count = min(a.count, b.count)
-    if count < 2 * a.blocks:
+    count = min(real.count, made.count)
+    known = count >= 2 * real.blocks
+    root, left = real.roots(jackknife=known), [None, *range(made.blocks)] if known else [None]
+    values = []
+    for block, (mean, spread, factor) in zip(left, root, strict=True):
+        other_mean, other_cov = made._moments(block)
+        # With one root at hand the eigenvalues of L^T cov L are cheaper than singular values; a
+        # root of rounding instead of 0 is of the order 1e-8 of the largest.
+        inner = factor.mT @ other_cov @ factor
+        cross = torch.linalg.eigvalsh((inner + inner.mT) / 2).clamp_min(0).sqrt().sum()
+        shift = (mean - other_mean).square().sum()
+        values.append((shift + spread + other_cov.trace() - 2 * cross).item())
+    value, without = values[0], torch.tensor(values[1:], dtype=torch.float64)
+    if not known:
         return Estimate(value, math.nan, count)
-    left = gaussian_frechet(*a.without_each(), *b.without_each())
-    spread = (left - left.mean()).square().sum().item()
-    return Estimate(value, math.sqrt(spread * (a.blocks - 1) / a.blocks), count)
+    squares = (without - without.mean()).square().sum().item()
+    return Estimate(value, math.sqrt(squares * (real.blocks - 1) / real.blocks), count)
+
+
+def frechet_distance(
+    model: MultimodalVAE,
+    data: MultimodalDataset,
+    extractors: Extractor | Sequence[Extractor],
+    *,
+    given: Bool[Tensor, "K M"] | None = None,
+    count: int = 2000,
+    blocks: int = BLOCKS,
+    batch_size: int = BATCH,
+    seed: int = 0,
+    show_progress: bool = False,
+) -> dict[str, dict[str, Estimate]]:
+    """Distances of generated to real pictures, by what they were generated from.
+
+    From a subset S of the views of every sample all modalities are made, those of S too, as in
+    the papers' "conditional" figures; their "unconditional" one takes draws from the prior.
+
+    Args:
+        data: real pictures; both what is given and what the made ones are held against.
+        extractors: from pictures ``[B, C, H, W]`` in [0, 1] to features ``[B, F]``: one for all
+            modalities, such as :func:`mmvae_core.metrics.inception`, or one for each, such as
+            the ``features`` of :class:`~mmvae_core.metrics.classifiers.Classifier`.
+        given: the subsets; all of them by default.
+        count: draws from the prior.
+        blocks: G, of the jackknife.
+
+    Returns:
+        ``{given: {generated: distance squared}}``: every subset by its name, then ``"prior"``;
+        and under ``""`` the floor, the distance between two halves of the real pictures.
+
+    Raises:
+        ValueError: a sample lacks a view, there is not one extractor a modality, or a modality
+            has no pictures.
+
+    The features' units are the extractor's: distances by different extractors do not compare, and
+    only those by Inception-v3 are FID.
+    """
+    names = model.names
+    each = [*extractors] if isinstance(extractors, Sequence) else [extractors] * len(names)
+    if len(each) != len(names):
+        raise ValueError(f"one extractor is needed, or one for each of {names}; got {len(each)}")
+    if not data.complete:
+        raise ValueError(
+            "the distance needs samples with every modality present, to generate from; "
+            "data.complete_cases(data) takes those that are complete"
+        )
+    flat = [name for name, shape in zip(names, data.shapes, strict=True) if len(shape) != 3]
+    if flat:
+        raise ValueError(f"features are taken of pictures [C, H, W]; {flat} have none")
+    rows = subsets.powerset(len(names)) if given is None else given
+    generator = Generator(device=model.device).manual_seed(seed)
+    model.eval()
+
+    def collect(into: list[FeatureStatistics], pictures: Sequence[Tensor]) -> None:
+        for m, (extract, x) in enumerate(zip(each, pictures, strict=True)):
+            with torch.no_grad():
+                features = extract(x)
+            if len(into) <= m:
+                into.append(
+                    FeatureStatistics(features.shape[1], blocks=blocks, device=features.device)
+                )
+            into[m].add(features)
+
+    parts = len(sizes(len(data), batch_size))
+    total = (1 + len(rows)) * parts + len(sizes(count, batch_size))
+    result: dict[str, dict[str, Estimate]] = {}
+    with tqdm(total=total, desc="Fréchet distance", unit="batch", disable=not show_progress,
+              leave=False) as bar:  # fmt: skip
+        real: list[FeatureStatistics] = []
+        for batch in data.batches(batch_size):
+            collect(real, batch.x)
+            bar.update()
+        pairs = [*zip(names, real, strict=True)]
+        result[""] = {name: statistics_distance(s.half(0), s.half(1)) for name, s in pairs}
+        # Statistics of 2048 features weigh 34 MB a block: as many subsets at once as memory holds.
+        at_once = max(1, MEMORY // (len(names) * real[0].memory))
+        for some in rows.split(at_once):
+            made: list[list[FeatureStatistics]] = [[] for _ in some]
+            for _, experts, q in encoded(model, data, some, batch_size=batch_size):
+                draw = q.draw(1, generator)[0]  # (K, B, D)
+                for k, row in enumerate(some):
+                    seen = views(model, experts, row, draw[k], generator=generator)
+                    collect(made[k], [seen[name] for name in names])
+                    bar.update()
+            for k, row in enumerate(some):
+                result[subsets.name(row, names)] = _against(names, real, made[k])
+        drawn: list[FeatureStatistics] = []
+        for size in sizes(count, batch_size):
+            seen = model.sample(size, generator=generator)
+            collect(drawn, [seen[name] for name in names])
+            bar.update()
+        result["prior"] = _against(names, real, drawn)
+    return result
+
+
+def _against(
+    names: Sequence[str], real: list[FeatureStatistics], made: list[FeatureStatistics]
+) -> dict[str, Estimate]:
+    pairs = zip(names, real, made, strict=True)
+    return {name: statistics_distance(theirs, ours) for name, theirs, ours in pairs}
 
 
 def _factor(cov: Tensor) -> Tensor:

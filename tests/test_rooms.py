@@ -39,6 +39,8 @@ ROOMS = [
     "identifiable",
     "training",
     "sweeps",
+    "published",
+    "comparison",
     "figures",
     "explore",
 ]

@@ -1,0 +1,44 @@
+"""From the table of a sweep to what its pictures show: selections, means, spreads, verdicts.
+
+:class:`Results` holds the table, selects runs and reduces each to a few scores; the functions
+beside it say what a picture or a question needs. Nothing here draws, and nothing is typed in:
+every number comes from the table, or from :mod:`mmvae_core.published`, which says where.
+"""
+
+from mmvae_core.comparison.results import SCORES, Results, Score, Spread, difference, spread
+from mmvae_core.comparison.states import (
+    Mark,
+    Speed,
+    baseline_runs,
+    by_cardinality,
+    by_value,
+    clean_pictures,
+    predicted_weights,
+    quality_gap,
+    speed,
+    trade_off,
+    weights_by_subset,
+)
+from mmvae_core.comparison.verdicts import Verdict, verdicts
+
+__all__ = [
+    "SCORES",
+    "Mark",
+    "Results",
+    "Score",
+    "Speed",
+    "Spread",
+    "Verdict",
+    "baseline_runs",
+    "by_cardinality",
+    "by_value",
+    "clean_pictures",
+    "difference",
+    "predicted_weights",
+    "quality_gap",
+    "speed",
+    "spread",
+    "trade_off",
+    "verdicts",
+    "weights_by_subset",
+]

@@ -1,0 +1,249 @@
+"""The table of a sweep, a selection of its runs, and each run's scores.
+
+A table has a row for every measured number; a comparison wants a few numbers a run. The scores:
+
+* conditional coherence: mean over all subsets and all modalities outside them;
+* conditional distance: mean over all subsets and *all* modalities, as the papers average FID;
+* linear accuracy: mean over all subsets;
+* log-likelihood: joint, by the full set's posterior as the proposal. ``vae`` gives every modality
+  a latent of its own, so its log p(X) is the sum of its modalities' own log p(x_m). ``mmvm`` has
+  latents of its own too, but draws them to each other with a prior that depends on the data:
+  it defines no log p(X), and has no such score.
+
+Spread is the standard deviation over seeds (n − 1 below). It holds what training does with another
+start and another order, not the choice of data; with three seeds it is itself known to half of its
+value at best.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mmvae_core import recipes, sweeps
+
+__all__ = ["SCORES", "USUAL", "Results", "Score", "Spread", "difference", "spread"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number of a run: what it is called on an axis, and which end of the axis is the good one.
+
+    ``better`` is 1 where more is better, -1 where less is.
+    """
+
+    label: str
+    better: int
+    decimals: int = 2
+
+
+SCORES: dict[str, Score] = {
+    "conditional_coherence": Score("conditional coherence", 1),
+    "unconditional_coherence": Score("unconditional coherence", 1),
+    "log_likelihood": Score("joint log-likelihood (nats)", 1, 1),
+    "conditional_frechet": Score("conditional classifier Fréchet distance", -1),
+    "unconditional_frechet": Score("unconditional classifier Fréchet distance", -1),
+    "linear_accuracy": Score("linear accuracy", 1),
+    "imputation_error": Score("error of imputed pixels", -1, 3),
+    "processor_seconds": Score("training time (seconds of one core)", -1, 0),
+}
+# What a study varies, and what holds where it does not. A recipe's own options are beside these.
+USUAL: dict[str, Any] = {
+    "beta": 1.0, "scale": "bounded", "initial_scale": None, "subset_samples": None
+}  # fmt: skip
+NO_JOINT_MODEL = ("mmvm",)
+SURE = 0.05  # a difference between seeds is taken as one where chance gives it more rarely
+
+
+class Spread(NamedTuple):
+    """Mean and standard deviation over runs that differ in their seed alone."""
+
+    mean: float
+    sd: float  # NaN for a single run
+    values: tuple[float, ...]
+
+    @property
+    def seeds(self) -> int:
+        """How many runs."""
+        return len(self.values)
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Mean and standard deviation (n − 1) of ``values``, those that are not NaN.
+
+    >>> spread([1.0, 2.0, 3.0])
+    Spread(mean=2.0, sd=1.0, values=(1.0, 2.0, 3.0))
+    """
+    known = tuple(float(value) for value in values if not np.isnan(value))
+    if not known:
+        return Spread(nan, nan, ())
+    sd = float(np.std(known, ddof=1)) if len(known) > 1 else nan
+    return Spread(float(np.mean(known)), sd, known)
+
+
+def difference(one: Spread, other: Spread) -> tuple[float, int]:
+    """How much larger the mean of ``one`` is, and whether seeds could explain it.
+
+    The second number is 1 or -1 where Welch's t-test tells the two means apart at 5 %, 0 where it
+    does not, or where either has fewer than two runs. A test of many pairs calls some of them
+    different by chance: one in twenty of those that are not.
+
+    >>> difference(spread([1.0, 1.1, 1.2]), spread([0.0, 0.1, 0.2]))[1]
+    1
+    >>> difference(spread([1.0, 0.0, 2.0]), spread([0.0, 0.1, 0.2]))[1]
+    0
+    """
+    gap = one.mean - other.mean
+    if min(one.seeds, other.seeds) < 2 or gap == 0:
+        return gap, 0
+    if one.sd == other.sd == 0:
+        return gap, 1 if gap > 0 else -1
+    p = stats.ttest_ind_from_stats(
+        one.mean, one.sd, one.seeds, other.mean, other.sd, other.seeds, equal_var=False
+    ).pvalue
+    return gap, (1 if gap > 0 else -1) if p < SURE else 0
+
+
+class Results:
+    """Finished runs of a sweep: their rows, and a table with one line a run.
+
+    Args:
+        rows: as :func:`mmvae_core.sweeps.read` returns them.
+
+    Attributes:
+        rows: the rows of finished runs.
+        failed: one row for each run that failed, with its error.
+        runs: one line a run: its parameters and :data:`SCORES` (NaN where not measured).
+    """
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        rows = rows.sort_values("seed", kind="stable")  # the order of all values of a spread
+        failed = rows["status"] == "failed"
+        self.failed = rows[failed].reset_index(drop=True)
+        self.rows = rows[~failed].reset_index(drop=True)
+        self.runs = _scored(self.rows)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Results:
+        """The results in a file or a sweep's folder; none where it does not exist yet."""
+        try:
+            return cls(sweeps.read(path))
+        except (FileNotFoundError, OSError):
+            return cls(pd.DataFrame(columns=_COLUMNS))
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def select(self, **wanted: Any) -> Results:
+        """The runs with the wanted values, and nothing else that is unusual.
+
+        Args:
+            wanted: column and value; a list for any of several, ``...`` for whatever it is. What a
+                study can vary (:data:`USUAL`, and the recipes' own options) and is not named here
+                has to be as usual. So ``select(recipe="code_vae")`` has one correlation, the
+                default, and ``select(recipe="code_vae", rho=...)`` has all of them.
+
+        Raises:
+            ValueError: no run has such a column.
+        """
+        runs = self.runs
+        unknown = sorted(set(wanted) - set(runs.columns))
+        if unknown:
+            known = ", ".join(sorted(runs.columns))
+            raise ValueError(f"the runs have no column {', '.join(unknown)}; they have {known}")
+        keep = np.ones(len(runs), dtype=bool)
+        for name, value in {**USUAL, **wanted}.items():
+            if value is not ...:
+                keep &= np.array([_is(cell, value) for cell in runs[name]], dtype=bool)
+        for i, text in enumerate(runs["options"]):
+            keep[i] &= set(json.loads(text)) <= set(wanted)
+        return self.only(runs["key"][keep])
+
+    def only(self, keys: Collection[str]) -> Results:
+        """The runs with these keys."""
+        keys = set(keys)
+        part = Results.__new__(Results)
+        part.failed = self.failed
+        part.rows = self.rows[self.rows["key"].isin(keys)].reset_index(drop=True)
+        part.runs = self.runs[self.runs["key"].isin(keys)].reset_index(drop=True)
+        return part
+
+    def score(self, name: str) -> Spread:
+        """The spread of one score over all runs here."""
+        if name not in SCORES:
+            raise ValueError(f"no score is called {name!r}; there are {', '.join(SCORES)}")
+        return spread(self.runs[name])
+
+    @property
+    def behind(self) -> str:
+        """How many runs stand behind a picture, in words."""
+        if not len(self):
+            return "no runs yet"
+        counts = self.runs.groupby(_CONFIGURATION, dropna=False).size()
+        most, number = int(counts.max()), len(counts)
+        short = int((counts < most).sum())
+        text = f"{_several(len(self), 'run')}: {_several(number, 'configuration')}, "
+        text += f"{_several(most, 'seed')} each"
+        return text + (f" ({short} of them with fewer so far)" if short else "")
+
+
+def _several(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+_CONFIGURATION = [
+    "recipe", "modalities", "data", "options", "data_options", "model", "training"
+]  # fmt: skip
+_COLUMNS = [
+    "key", "status", "error", "seed", *_CONFIGURATION, "metric", "given", "generated", "value",
+    "stderr", "count", "steps", "training_seconds", "processor_seconds", "made_with",
+]  # fmt: skip
+
+
+def _scored(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line a run: its parameters, and its scores."""
+    measured = {"metric", "given", "generated", "value", "stderr", "count"}
+    runs = rows[[name for name in rows.columns if name not in measured]].drop_duplicates("key")
+    options = {name for recipe in recipes.RECIPES for name in recipes.option_names(recipe)}
+    absent = sorted((options | set(USUAL) | {"noise"}) - set(runs.columns))
+    runs = runs.assign(**dict.fromkeys(absent))
+    runs = runs.set_index("key", drop=False).rename_axis(None)
+
+    def mean(metric: str, wanted: pd.Series | None = None) -> pd.Series:
+        part = rows[(rows["metric"] == metric) & (True if wanted is None else wanted)]
+        return part.groupby("key")["value"].mean()
+
+    prior = rows["given"] == "prior"
+    size = rows["given"].str.count(r"\+") + 1
+    scores = {
+        "conditional_coherence": mean("conditional_coherence"),
+        "unconditional_coherence": mean("unconditional_coherence"),
+        "log_likelihood": mean("log_likelihood", size == rows["modalities"]),
+        "conditional_frechet": mean("classifier_frechet", ~prior),
+        "unconditional_frechet": mean("classifier_frechet", prior),
+        "linear_accuracy": mean("linear_accuracy"),
+        "imputation_error": mean("imputation_error"),
+    }
+    for name, values in scores.items():
+        runs[name] = values.reindex(runs.index).astype(float)
+    own = rows[(rows["metric"] == "subset_log_likelihood") & (size == 1)]
+    apart = own.groupby("key")["value"].sum().reindex(runs.index)
+    runs["log_likelihood"] = runs["log_likelihood"].where(runs["recipe"] != "vae", apart)
+    runs.loc[runs["recipe"].isin(NO_JOINT_MODEL), "log_likelihood"] = nan
+    return runs.reset_index(drop=True)
+
+
+def _is(cell: Any, wanted: Any) -> bool:
+    """Whether a cell has the wanted value, or one of several. 1 is 1.0; nothing is None or NaN."""
+    if isinstance(wanted, (list, tuple, set, range)):
+        return any(_is(cell, one) for one in wanted)
+    missing = cell is None or (isinstance(cell, float) and bool(np.isnan(cell)))
+    return missing if wanted is None else not missing and bool(cell == wanted)

@@ -1,0 +1,230 @@
+"""What each picture of notebook 07 shows, as numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from mmvae_core.comparison.results import SCORES, Results, Spread, spread
+
+__all__ = [
+    "Mark",
+    "Speed",
+    "baseline_runs",
+    "by_cardinality",
+    "by_value",
+    "clean_pictures",
+    "predicted_weights",
+    "quality_gap",
+    "speed",
+    "trade_off",
+    "weights_by_subset",
+]
+
+
+class Mark(NamedTuple):
+    """One configuration in a plane of two scores, with its runs.
+
+    ``name`` holds the values of the columns that were grouped by, the recipe first.
+    """
+
+    name: tuple[Any, ...]
+    x: Spread
+    y: Spread
+    keys: tuple[str, ...]
+
+    @property
+    def recipe(self) -> str:
+        """The recipe's name, where runs were grouped by it first."""
+        return str(self.name[0])
+
+
+def trade_off(results: Results, x: str, y: str, by: Sequence[str] = ("recipe",)) -> list[Mark]:
+    """Every configuration as a point of two scores, with its spread over seeds.
+
+    Args:
+        x, y: names from :data:`SCORES`.
+        by: columns that tell configurations apart, the recipe first.
+
+    Returns:
+        Marks in the order of ``by``; a run without one of the scores is left out.
+    """
+    for name in (x, y):
+        if name not in SCORES:
+            raise ValueError(f"no score is called {name!r}; there are {', '.join(SCORES)}")
+    runs = results.runs.dropna(subset=[x, y])
+    marks = []
+    for name, part in runs.groupby(list(by), dropna=False, sort=True):
+        marks.append(Mark(tuple(name), spread(part[x]), spread(part[y]), tuple(part["key"])))
+    return marks
+
+
+def by_value(results: Results, column: str, score: str) -> dict[Any, Spread]:
+    """A score for every value of one column, numbers in order and words after them."""
+    if score not in SCORES:
+        raise ValueError(f"no score is called {score!r}; there are {', '.join(SCORES)}")
+    groups: dict[Any, list[float]] = {}
+    for value, number in zip(results.runs[column], results.runs[score], strict=True):
+        groups.setdefault(value, []).append(number)
+    found = {value: spread(numbers) for value, numbers in groups.items()}
+    ordered = sorted(found, key=lambda value: (isinstance(value, str), value))
+    return {value: found[value] for value in ordered if found[value].seeds}
+
+
+def by_cardinality(results: Results, metric: str) -> dict[str, dict[int, Spread]]:
+    """A metric of subsets, averaged over subsets of equal size.
+
+    Returns:
+        ``{recipe: {number of modalities in the subset: spread over runs}}``. The mean over subsets
+        is taken inside every run first, so that the spread is that of seeds.
+    """
+    rows = results.rows
+    rows = rows[(rows["metric"] == metric) & (rows["given"] != "prior") & (rows["given"] != "")]
+    sizes = rows["given"].str.count(r"\+") + 1
+    means = rows.groupby(["recipe", sizes.rename("size"), "key"], sort=False)["value"].mean()
+    found: dict[str, dict[int, Spread]] = {}
+    for (recipe, size), part in means.groupby(level=["recipe", "size"]):
+        found.setdefault(str(recipe), {})[int(size)] = spread(part)
+    return found
+
+
+def quality_gap(
+    results: Results, modality: str = "m0", *, conditional: bool = True
+) -> dict[str, dict[int, Spread]]:
+    r"""How much worse a multimodal model draws a modality than a VAE of that modality alone.
+
+    .. math:: \text{gap}(M) = d(\text{trained with } M \text{ modalities}) - \bar d(\text{VAE}),
+
+    d the classifier Fréchet distance of ``modality``, given each subset and averaged over them, or
+    of draws from the prior. The VAE's, which knows ``modality`` alone, is the mean over all its
+    runs: recipe ``vae`` trains one such VAE a modality side by side.
+
+    Returns:
+        ``{recipe: {M: spread over runs}}``, with ``"vae"`` around 0: its own runs less their mean.
+        Empty where there is no unimodal run.
+
+    Source: Daunhawer et al., "On the Limitations of Multimodal VAEs", 2022 (arXiv 2110.04121).
+    """
+    rows = results.rows
+    rows = rows[(rows["metric"] == "classifier_frechet") & (rows["generated"] == modality)]
+    unimodal = rows["recipe"] == "vae"
+    if conditional:
+        # Given other modalities a unimodal VAE knows nothing of this one.
+        rows = rows[np.where(unimodal, rows["given"] == modality, rows["given"] != "prior")]
+    else:
+        rows = rows[rows["given"] == "prior"]
+    distance = rows.groupby(["recipe", "modalities", "key"], sort=False)["value"].mean()
+    recipes = distance.index.get_level_values("recipe")
+    alone = distance[recipes == "vae"]
+    if not len(alone):
+        return {}
+    found: dict[str, dict[int, Spread]] = {"vae": {1: spread(alone - alone.mean())}}
+    others = distance[recipes != "vae"] - alone.mean()
+    for (recipe, modalities), part in others.groupby(level=["recipe", "modalities"]):
+        found.setdefault(str(recipe), {})[int(modalities)] = spread(part)
+    return found
+
+
+def predicted_weights(bounds: Mapping[str, float], gamma: float) -> dict[str, float]:
+    r"""The best weights of fixed bounds, :math:`\pi = \mathrm{softmax}(L / \gamma)`.
+
+    They maximise :math:`\sum_k \pi_k L_k + \gamma H(\pi)`. Equal weights as gamma grows; all weight
+    on the best bound as it falls to 0.
+
+    Args:
+        bounds: L_k in nats, by subset.
+        gamma: of the entropy, in nats.
+
+    >>> predicted_weights({"m0": 0.0, "m1": 0.0}, 10.0)
+    {'m0': 0.5, 'm1': 0.5}
+    """
+    if not gamma > 0:
+        raise ValueError(f"gamma must be positive; got {gamma}")
+    logits = np.array(list(bounds.values())) / gamma
+    weights = np.exp(logits - logits.max())
+    return dict(zip(bounds, (weights / weights.sum()).tolist(), strict=True))
+
+
+def weights_by_subset(results: Results) -> pd.DataFrame:
+    """Learned weights beside what the bounds predict, a line a run and subset.
+
+    Returns:
+        Columns ``key, seed, entropy_scale, given, size, weight, predicted, bound, trace``; the
+        bound is that of the objective, E_q[log p(X|z)] − beta KL, measured on test data after
+        training, so a weight can differ from its prediction by what the bounds still moved.
+    """
+    columns = ["key", "seed", "entropy_scale", "given", "size", "weight", "predicted", "bound",
+               "trace"]  # fmt: skip
+    lines = []
+    for _, run in results.runs.iterrows():
+        rows = results.rows[results.rows["key"] == run["key"]]
+        by = {
+            metric: dict(zip(part["given"], part["value"], strict=True))
+            for metric, part in rows.groupby("metric")
+        }
+        weights, bounds = by.get("mixture_weight", {}), by.get("bound", {})
+        if not weights or not set(weights) <= set(bounds):
+            continue
+        beta = float(run["beta"])
+        objective = {
+            name: bounds[name] - (beta - 1) * (by["kl"][name] if beta != 1 else 0.0)
+            for name in weights
+        }
+        gamma = run["entropy_scale"]
+        best = predicted_weights(objective, float(gamma)) if gamma else {}
+        for name, weight in weights.items():
+            lines.append(
+                (run["key"], run["seed"], gamma, name, name.count("+") + 1, weight,
+                 best.get(name), objective[name], by.get("posterior_trace", {}).get(name))
+            )  # fmt: skip
+    return pd.DataFrame(lines, columns=columns)
+
+
+def baseline_runs(results: Results, data: str, beta: float = 1.0) -> Results:
+    """Equal weights and independent experts: ``code_vae`` with rho = 0 and equal weights.
+
+    Where it has not been run, ``mopoe``, whose objective is the same.
+    """
+    code = results.select(
+        recipe="code_vae", data=data, modalities=3, rho=0.0, weights="equal", beta=beta
+    )
+    return code if len(code) else results.select(recipe="mopoe", data=data, modalities=3, beta=beta)
+
+
+def clean_pictures(results: Results, noise: float) -> dict[float, Spread]:
+    """How far generated clean pictures are from real ones, by rho, with a noisy copy beside them.
+
+    The classifier Fréchet distance given each of the three subsets, averaged.
+    """
+    rows = results.select(data="noisy_copy", noise=noise, rho=...).rows
+    rows = rows[(rows["metric"] == "classifier_frechet") & (rows["generated"] == "clean")]
+    rows = rows[rows["given"] != "prior"]
+    if not len(rows):
+        return {}
+    means = rows.groupby(["rho", "key"], sort=False)["value"].mean()
+    return {float(rho): spread(part) for rho, part in means.groupby(level="rho")}
+
+
+class Speed(NamedTuple):
+    """A recipe's training step: seconds and peak memory (MiB) by number of modalities."""
+
+    seconds: dict[int, float]
+    memory: dict[int, float]
+
+
+def speed(path: str | Path) -> dict[str, Speed]:
+    """The step times kept in figures/recipe_speed.json, this library's in float32, by recipe."""
+    rows = json.loads(Path(path).read_text(encoding="utf-8"))["rows"]
+    found: dict[str, Speed] = {}
+    for row in rows:
+        if row["library"] != "ours" or row["precision"] != "float32" or "seconds" not in row:
+            continue
+        entry = found.setdefault(row["recipe"], Speed({}, {}))
+        entry.seconds[row["modalities"]] = row["seconds"]
+        entry.memory[row["modalities"]] = row["peak_memory_mib"]
+    return found

@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="what there is, and what is left to do")
     parser.add_argument("--data-root", help="the folder of MNIST and photographs")
     parser.add_argument("--workers", type=int, help="processes; one a core by default")
+    parser.add_argument("--threads", type=int, default=1, help="of each process (default 1)")
     parser.add_argument("--scheduler", help="the address of a Dask scheduler")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.studies) - set(STUDIES))
@@ -107,7 +108,7 @@ def main() -> None:
         print(name)
         sweep(
             runs, FOLDER, client=arguments.scheduler, workers=arguments.workers,
-            data_root=arguments.data_root,
+            data_root=arguments.data_root, threads=arguments.threads,
         )  # fmt: skip
         every = [run.key for study in STUDIES.values() for run in study]
         combine(FOLDER, TABLE, every)

@@ -258,7 +258,7 @@ def test_it_is_torchmetrics_fid(network: Path) -> None:
 def test_bytes_come_back_as_they_were() -> None:
     bytes_ = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     assert torch.equal(as_bytes(bytes_.float() / 255), bytes_.expand(1, 3, 16, 16))
-    assert as_bytes(torch.tensor([[[[-0.2, 1.7]]]]))[0, 0, 0].tolist() == [0, 255]
+    assert as_bytes(torch.tensor([[[[-0.2, 0.7 / 255, 1.7]]]]))[0, 0, 0].tolist() == [0, 1, 255]
 
 
 def test_fid_stands_in_the_measurements(network: Path) -> None:

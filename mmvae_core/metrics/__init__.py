@@ -18,6 +18,7 @@ from mmvae_core.metrics.imputation import (
 )
 from mmvae_core.metrics.likelihood import joint_log_likelihood, log_likelihoods
 from mmvae_core.metrics.probe import linear_accuracy
+from mmvae_core.metrics.quality_gap import model_quality_gap, quality_gap
 from mmvae_core.metrics.report import (
     Measurement,
     Settings,
@@ -26,7 +27,12 @@ from mmvae_core.metrics.report import (
     provenance,
     write_json,
 )
-from mmvae_core.metrics.weights import objective_weights
+from mmvae_core.metrics.weights import (
+    objective_weights,
+    predicted_weights,
+    subset_bounds,
+    weights_by_size,
+)
 
 __all__ = [
     "Estimate",
@@ -55,12 +61,17 @@ __all__ = [
     "log_likelihoods",
     "mcc",
     "measure",
+    "model_quality_gap",
     "objective_weights",
+    "predicted_weights",
     "provenance",
     "prune_clusters",
+    "quality_gap",
     "reconstruction_error",
+    "subset_bounds",
     "train_classifiers",
     "unconditional_coherence",
     "weak_mcc",
+    "weights_by_size",
     "write_json",
 ]

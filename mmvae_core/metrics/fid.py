@@ -62,8 +62,9 @@ class Inception(nn.Module):
 def as_bytes(x: Float[Tensor, "B C H W"]) -> UInt8[Tensor, "B 3 H W"]:
     """Pictures in [0, 1] as the network wants them.
 
-    Rounded, not cut off: a real pixel comes back as the byte that it was. (torchmetrics' own
-    ``normalize=True`` cuts off.)
+    A real pixel comes back as the byte that it was; a generated one is rounded to the nearest, so
+    that it does not get darker by half a step, as it does where it is cut off (torchmetrics' own
+    ``normalize=True``).
     """
     return (x.clamp(0, 1) * WHITE).round().to(torch.uint8).expand(-1, 3, -1, -1)
 

@@ -49,7 +49,10 @@ __all__ = [
     "Extractor",
     "FeatureStatistics",
     "frechet_distance",
+    "gathered",
     "gaussian_frechet",
+    "jackknife_error",
+    "leave_one_out",
     "statistics_distance",
 ]
 
@@ -195,28 +198,38 @@ def statistics_distance(real: FeatureStatistics, made: FeatureStatistics) -> Est
     smaller of the two counts; where it leaves fewer than two vectors a block, the error is NaN.
     The roots of ``real`` are kept for the next call: many sets are held against the same one.
     """
+    value, *without = leave_one_out(real, made)
+    return Estimate(value, jackknife_error(without), min(real.count, made.count))
+
+
+def leave_one_out(real: FeatureStatistics, made: FeatureStatistics) -> list[float]:
+    """The distance of all vectors, then (with two vectors a block) without each block in turn."""
     if real.blocks != made.blocks:
         raise ValueError(
             "the jackknife leaves one block out on both sides, so both need the same number of "
             f"blocks; got {real.blocks} and {made.blocks}"
         )
-    count = min(real.count, made.count)
-    known = count >= 2 * real.blocks
-    root, left = real.roots(jackknife=known), [None, *range(made.blocks)] if known else [None]
+    enough = min(real.count, made.count) >= 2 * real.blocks
+    roots = real.roots(jackknife=enough)
     values = []
-    for block, (mean, spread, factor) in zip(left, root, strict=True):
-        other_mean, other_cov = made._moments(block)
+    for left_out, (mean, spread, root) in zip([None, *range(real.blocks)], roots, strict=False):
+        other_mean, other_cov = made._moments(left_out)
         # With one root at hand the eigenvalues of L^T cov L are cheaper than singular values; a
         # root of rounding instead of 0 is of the order 1e-8 of the largest.
-        inner = factor.mT @ other_cov @ factor
+        inner = root.mT @ other_cov @ root
         cross = torch.linalg.eigvalsh((inner + inner.mT) / 2).clamp_min(0).sqrt().sum()
         shift = (mean - other_mean).square().sum()
         values.append((shift + spread + other_cov.trace() - 2 * cross).item())
-    value, without = values[0], torch.tensor(values[1:], dtype=torch.float64)
-    if not known:
-        return Estimate(value, math.nan, count)
-    squares = (without - without.mean()).square().sum().item()
-    return Estimate(value, math.sqrt(squares * (real.blocks - 1) / real.blocks), count)
+    return values
+
+
+def jackknife_error(without: Sequence[float]) -> float:
+    """The standard error from the values without each block; NaN where there are none."""
+    if not without:
+        return math.nan
+    values = torch.tensor(without, dtype=torch.float64)
+    squares = (values - values.mean()).square().sum().item()
+    return math.sqrt(squares * (len(values) - 1) / len(values))
 
 
 def frechet_distance(
@@ -274,13 +287,8 @@ def frechet_distance(
 
     def collect(into: list[FeatureStatistics], pictures: Sequence[Tensor]) -> None:
         for m, (extract, x) in enumerate(zip(each, pictures, strict=True)):
-            with torch.no_grad():
-                features = extract(x)
-            if len(into) <= m:
-                into.append(
-                    FeatureStatistics(features.shape[1], blocks=blocks, device=features.device)
-                )
-            into[m].add(features)
+            known = into[m] if m < len(into) else None
+            into[m : m + 1] = [gathered(known, extract, x, blocks)]
 
     parts = len(sizes(len(data), batch_size))
     total = (1 + len(rows)) * parts + len(sizes(count, batch_size))
@@ -312,6 +320,18 @@ def frechet_distance(
             bar.update()
         result["prior"] = _against(names, real, drawn)
     return result
+
+
+@torch.no_grad()
+def gathered(
+    stats: FeatureStatistics | None, extractor: Extractor, x: Tensor, blocks: int = BLOCKS
+) -> FeatureStatistics:
+    """``stats``, or new ones, with the features of these pictures added."""
+    features = extractor(x)
+    if stats is None:
+        stats = FeatureStatistics(features.shape[1], blocks=blocks, device=features.device)
+    stats.add(features)
+    return stats
 
 
 def _against(

@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool
-from torch import Generator, Tensor, nn
+from torch import Generator, nn
 from tqdm.auto import tqdm
 
 from mmvae_core import subsets
@@ -33,18 +32,14 @@ from mmvae_core.metrics.coherence import (
     unconditional_coherence,
 )
 from mmvae_core.metrics.estimate import Estimate, mean_estimate, proportion
-from mmvae_core.metrics.frechet import (
-    Extractor,
-    FeatureStatistics,
-    frechet_distance,
-    statistics_distance,
-)
+from mmvae_core.metrics.frechet import Extractor, frechet_distance
 from mmvae_core.metrics.generation import encoded, sizes, views
 from mmvae_core.metrics.imputation import (
     imputation_coverage,
     imputation_error,
     reconstruction_error,
 )
+from mmvae_core.metrics.judged import PRIOR, Judged
 from mmvae_core.metrics.likelihood import BATCH as LIKELIHOOD_BATCH
 from mmvae_core.metrics.likelihood import joint_log_likelihood, log_likelihoods
 from mmvae_core.metrics.probe import fit_probes, linear_accuracy
@@ -54,7 +49,6 @@ from mmvae_core.model import MultimodalVAE
 __all__ = ["VERSION", "Measurement", "Settings", "evaluate", "measure", "provenance", "write_json"]
 
 VERSION = 1  # of the definitions behind measure(); raise it with any change of what a row means
-PRIOR = "prior"
 
 
 class Measurement(NamedTuple):
@@ -236,7 +230,7 @@ def _from_subsets(
         if labelled
         else []
     )
-    judged = None if classifiers is None else _Judged(model, classifiers, names)
+    judged = None if classifiers is None else Judged(model, classifiers)
     generator = Generator(device=model.device).manual_seed(settings.seed)
     traces, right = [], [0] * len(rows)
     for batch, experts, q in encoded(model, test, rows):
@@ -260,72 +254,8 @@ def _from_subsets(
     if judged is not None:
         for size in sizes(settings.generated):
             judged.generated(PRIOR, model.sample(size, generator=generator), None)
-        judged.write(sheet, rows)
-
-
-class _Judged:
-    """What the classifiers say of real and of generated pictures, counted as they come."""
-
-    def __init__(
-        self, model: MultimodalVAE, classifiers: Sequence[nn.Module], names: Sequence[str]
-    ) -> None:
-        self.modalities, self.classifiers, self.device = model.names, classifiers, model.device
-        self.count = dict.fromkeys(["", PRIOR, *names], 0)
-        self.labelled = False
-        self.agreeing = 0
-        self.right: dict[tuple[str, str], int] = {}
-        self.features: dict[tuple[str, str], FeatureStatistics] = {}
-
-    def real(self, x: Sequence[Tensor], label: Tensor | None) -> None:
-        """Real pictures; ``given`` is empty."""
-        self.generated("", dict(zip(self.modalities, x, strict=True)), label)
-
-    @torch.no_grad()
-    def generated(self, given: str, made: dict[str, Tensor], label: Tensor | None) -> None:
-        """Pictures of all modalities from ``given``, and the labels that they ought to show."""
-        said = []
-        for name, classifier in zip(self.modalities, self.classifiers, strict=True):
-            features, logits = _looked_at(classifier, made[name])
-            said.append(logits.argmax(dim=1))
-            key = (given, name)
-            if features is not None:
-                if key not in self.features:
-                    self.features[key] = FeatureStatistics(features.shape[1], device=self.device)
-                self.features[key].add(features)
-            if label is not None:
-                self.right[key] = self.right.get(key, 0) + int((said[-1] == label).sum())
-        self.count[given] += len(said[0])
-        if given == PRIOR:
-            same = (torch.stack(said) == said[0]).all(dim=0)
-            self.agreeing += int(same.sum())
-
-    def write(self, sheet: _Sheet, rows: Bool[Tensor, "K M"]) -> None:
-        inside = {
-            subsets.name(row, self.modalities): {
-                name for name, member in zip(self.modalities, row.tolist(), strict=True) if member
-            }
-            for row in rows
-        }
-        for (given, name), hits in self.right.items():
-            metric = "conditional_coherence" if given else "classifier_accuracy"
-            if name not in inside.get(given, set()):
-                sheet.add(metric, given, name, proportion(hits, self.count[given]))
-        if len(self.modalities) > 1:
-            share = proportion(self.agreeing, self.count[PRIOR])
-            sheet.add("unconditional_coherence", PRIOR, "", share)
-        for (given, name), made in self.features.items():
-            real = self.features["", name]
-            if given:
-                sheet.add("classifier_frechet", given, name, statistics_distance(real, made))
-            else:
-                floor = statistics_distance(real.half(0), real.half(1))
-                sheet.add("classifier_frechet_floor", "", name, floor)
-
-
-def _looked_at(classifier: nn.Module, x: Tensor) -> tuple[Tensor | None, Tensor]:
-    """Features, where the classifier gives any, and logits."""
-    both: Any = getattr(classifier, "features_and_logits", None)
-    return (None, classifier(x)) if both is None else both(x)
+        for metric, given, name, estimate in judged.scores():
+            sheet.add(metric, given, name, estimate)
 
 
 def _imputation(

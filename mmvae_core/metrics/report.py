@@ -12,8 +12,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import nan, pi, sqrt
 from pathlib import Path
@@ -178,7 +177,8 @@ def measure(
     sheet = _Sheet()
     few = test.subset(slice(0, settings.likelihood_samples))
     steps = len(rows) * (len(sizes(len(test))) + len(sizes(len(few), LIKELIHOOD_BATCH)))
-    with _bar(steps + len(model.names), show_progress) as bar:
+    with tqdm(total=steps + len(model.names), desc="measuring", unit="step", leave=False,
+              disable=not show_progress) as bar:  # fmt: skip
         for name, weight in objective_weights(model).items():
             sheet.add("mixture_weight", name, "", Estimate(weight, nan, 0))
         _from_subsets(sheet, model, train, test, classifiers, settings, bar)
@@ -322,12 +322,6 @@ def _check(
         raise ValueError(
             f"one classifier is needed for each of {model.names}; got {len(classifiers)}"
         )
-
-
-@contextmanager
-def _bar(total: int, show: bool) -> Iterator[Any]:
-    with tqdm(total=total, desc="measuring", unit="step", disable=not show, leave=False) as bar:
-        yield bar
 
 
 def evaluate(

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from torch import Tensor
 
 from mmvae_core import subsets
@@ -25,14 +26,19 @@ __all__ = [
     "cross_generation",
     "data_samples",
     "joint_samples",
+    "latent_traversal",
     "live_picture",
     "mixture_weights",
+    "subset_generation",
     "subset_scores",
+    "traversal_rows",
 ]
 
 WIDTH = 11  # inches of a picture with one panel for each view
 GAP = 2  # pixels of white between two pictures
 BLUE = RULES["code"].color
+BAR = 3  # pixels of colour beside pictures whose modality was given
+REACH = 3.0  # standard deviations to either side of a traversal
 
 
 def mosaic(rows: Sequence[Tensor]) -> np.ndarray:
@@ -77,6 +83,133 @@ def cross_generation(model: MultimodalVAE, batch: Batch, seed: int = 0) -> Still
         height = panel * (len(model.names) + 1.25) / len(batch) + 0.5
         figure, axes = plt.subplots(1, len(model.names), figsize=(WIDTH, height))
         _draw_cross_generation(np.atleast_1d(axes), model, batch, seed)
+    return Still(figure)
+
+
+def subset_generation(model: MultimodalVAE, batch: Batch, seed: int = 0) -> Still:
+    """Every modality as it is made from every subset: a panel a modality, a row a subset.
+
+    The real pictures stand above, one column a sample. Rows with a bar at their left were given
+    the panel's own modality, and only had to keep it; the others had to imagine it.
+    """
+    was_training = model.training
+    model.eval()
+    generator = torch.Generator(device=model.device).manual_seed(seed)
+    rows = subsets.powerset(len(model.names))
+    made = [model.generate(batch, row, generator=generator) for row in rows]
+    model.train(was_training)
+    labels = ["real", *(subsets.name(row, model.names) for row in rows)]
+    panel = WIDTH / len(model.names) - 0.45  # inches, beside the labels of its rows
+    height = panel * (len(rows) + 1.25) / len(batch) + 0.5
+    with theme():
+        figure, axes = plt.subplots(1, len(model.names), figsize=(WIDTH, height), squeeze=False)
+        for m, axis in enumerate(axes[0]):
+            given = rows[:, m].tolist()
+            pictures = [batch.x[m], *(views[model.names[m]] for views in made)]
+            ticks = _show_below_real(axis, pictures, [False, *given])
+            axis.set_yticks(ticks, labels if m == 0 else [""] * len(labels))
+            axis.set_title(model.names[m])
+        figure.supxlabel("blue bar: the view itself was given", fontsize=10, color=BLUE)
+    return Still(figure)
+
+
+def traversal_rows(
+    model: MultimodalVAE,
+    batch: Batch,
+    dims: Sequence[int] | None = None,
+    *,
+    sample: int = 0,
+    steps: int = 9,
+    spread: str = "prior",
+    count: int = 4,
+) -> tuple[list[int], np.ndarray, dict[str, list[Tensor]]]:
+    """Pictures along single latent dimensions, all others at their posterior mean.
+
+    Args:
+        dims: which to move; by default the ``count`` that the posteriors of the batch have
+            learned most about (smallest mean variance, for a prior of variance 1).
+        sample: whose posterior q(z|X) is the starting point.
+        steps: pictures from -3 to 3 standard deviations.
+        spread: of the ``"prior"``, from its mean 0; or of the sample's ``"posterior"``, from its
+            own mean, which shows what the model holds possible for this sample.
+
+    Returns:
+        The dimensions, the offsets in standard deviations, and ``{modality: one row of pictures
+        [steps, C, H, W] a dimension}``. Modalities with latents of their own start from theirs;
+        private latents stay at their mean.
+
+    Raises:
+        ValueError: a dimension or sample that is not there, an unknown spread, or one step only.
+    """
+    if spread not in ("prior", "posterior"):
+        raise ValueError(f"spread must be 'prior' or 'posterior'; got {spread!r}")
+    if not 0 <= sample < len(batch) or steps < 2:
+        raise ValueError(
+            f"sample must lie in 0..{len(batch) - 1} and steps be at least 2; "
+            f"got {sample} and {steps}"
+        )
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        experts = model.experts(batch)
+        q = model.posterior_of(experts, batch)
+        if dims is None:
+            known = q.stddev[0].square().mean(dim=0)  # (D,)
+            dims = known.argsort()[:count].tolist()
+        outside = [d for d in dims if not 0 <= d < model.latent_dim]
+        if outside:
+            raise ValueError(f"dims must lie in 0..{model.latent_dim - 1}; got {outside}")
+        offsets = torch.linspace(-REACH, REACH, steps, device=model.device)
+        moved = torch.tensor([*dims], device=model.device)
+        rows: dict[str, list[Tensor]] = {}
+        for m, name in enumerate(model.names):
+            own = model.recipe.own_latents and bool(batch.present[sample, m])
+            loc = experts.loc[m, sample] if own else q.mean[0, sample]
+            std = experts.scale[m, sample] if own else q.stddev[0, sample]
+            along = offsets[:, None] * std + loc if spread == "posterior" else offsets[:, None]
+            along = along.expand(-1, model.latent_dim)  # (T, D), every dimension's own way
+            z = loc.repeat(len(dims), steps, 1)
+            for row, d in enumerate(moved):
+                z[row, :, d] = along[:, d]
+            private = experts.private_loc[:, sample, None, None].expand(-1, len(dims), steps, -1)
+            kept = private if model.recipe.private_dim else None
+            rows[name] = [*model.decode(z, [m], private=kept)[name].mean]
+    model.train(was_training)
+    return [*dims], offsets.cpu().numpy(), rows
+
+
+def latent_traversal(
+    model: MultimodalVAE,
+    batch: Batch,
+    dims: Sequence[int] | None = None,
+    *,
+    sample: int = 0,
+    steps: int = 9,
+    spread: str = "prior",
+) -> Still:
+    """One latent dimension moved at a time: a row a dimension, a panel a modality.
+
+    The arguments are those of :func:`traversal_rows`.
+    """
+    moved, offsets, rows = traversal_rows(
+        model, batch, dims, sample=sample, steps=steps, spread=spread
+    )
+    panel = WIDTH / len(model.names) - 0.3
+    with theme():
+        figure, axes = plt.subplots(
+            1, len(model.names), figsize=(WIDTH, panel * len(moved) / steps + 0.9), squeeze=False
+        )
+        for m, (axis, name) in enumerate(zip(axes[0], model.names, strict=True)):
+            image = mosaic(rows[name])
+            _show(axis, image, [f"$z_{{{d}}}$" if m == 0 else "" for d in moved])
+            side = image.shape[1] / steps
+            ends = [0, (steps - 1) // 2, steps - 1]
+            signed = [f"{offsets[t]:+.2g}".replace("-", "\u2212") for t in ends]
+            axis.set_xticks(
+                [side * (t + 0.5) for t in ends], [s.replace("+0", "0") for s in signed]
+            )
+            axis.set_title(name)
+        figure.supxlabel(f"standard deviations of the {spread}", fontsize=10)
     return Still(figure)
 
 
@@ -195,18 +328,35 @@ def mixture_weights(mixture: Mapping[str, float]) -> Still:
 def _draw_cross_generation(axes: np.ndarray, model: MultimodalVAE, batch: Batch, seed: int) -> None:
     for axis, (name, real, made) in zip(axes, cross_generation_rows(model, batch, seed),
                                         strict=True):  # fmt: skip
-        image = mosaic([real, *made])
-        side = real.shape[2] + GAP
-        # A white band sets the real pictures apart from the generated ones.
-        band = np.ones((side // 4, image.shape[1], 3))
-        image = np.concatenate([image[:side], band, image[side:]])
-        axis.imshow(image, interpolation="nearest")
-        ticks = [side / 2, *(side * (1.25 + row + 0.5) for row in range(len(made)))]
+        ticks = _show_below_real(axis, [real, *made])
         axis.set_yticks(ticks, [f"real {name}", *(f"→ {other}" for other in model.names)])
-        axis.set_xticks([])
-        axis.tick_params(length=0)
-        axis.spines[:].set_visible(False)
         axis.set_title(f"Given only {name}")
+
+
+def _show_below_real(
+    axis: Axes, rows: Sequence[Tensor], marked: Sequence[bool] | None = None
+) -> list[float]:
+    """Rows of pictures, the first of them real and set apart; where the middle of each is.
+
+    A marked row has a bar of colour at its left.
+    """
+    image = mosaic(rows)
+    side = rows[0].shape[2] + GAP
+    if marked is not None:
+        bar = np.ones((image.shape[0], BAR + GAP, 3))
+        colour = np.array(to_rgb(BLUE))
+        for row, mark in enumerate(marked):
+            if mark:
+                bar[row * side : (row + 1) * side - GAP, :BAR] = colour
+        image = np.concatenate([bar, image], axis=1)
+    # A white band sets the real pictures apart from the generated ones.
+    band = np.ones((side // 4, image.shape[1], 3))
+    image = np.concatenate([image[:side], band, image[side:]])
+    axis.imshow(image, interpolation="nearest")
+    axis.set_xticks([])
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    return [side / 2, *(side * (1.25 + row + 0.5) for row in range(len(rows) - 1))]
 
 
 def _show(axes: Axes, image: np.ndarray, labels: list[str]) -> None:

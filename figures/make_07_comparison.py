@@ -7,7 +7,9 @@
 Each study is a list of runs; some runs belong to several and are done once. Checkpoints and models
 are in build/07_comparison, where an interrupted call goes on; the runs that have ended are kept in
 figures/07_comparison.parquet after every study. Studies on PolyMNIST read MNIST and photographs
-from --data-root (or MMVAE_DATA). All of it took about four hours on two cores.
+from --data-root (or MMVAE_DATA). Those whose names begin with "full" need a GPU and run only when
+they are named. A call may be cut short at any time (``timeout 570 python ...``) and goes on from
+its checkpoints, at most a minute back.
 """
 
 from __future__ import annotations
@@ -50,16 +52,6 @@ STUDIES: dict[str, list[Run]] = {
         *grid(POLYMNIST, seed=SEEDS, recipe=["mopoe"], aggregation=["poe_prior_once"]),
     ],
     "copy": grid(COPY, seed=SEEDS, noise=[0.0, 0.25, 0.95], rho=[0.0, 0.9]),
-    # Figures 2, 4 and 21.
-    "beta": [
-        *grid(
-            POLYMNIST,
-            seed=SEEDS,
-            beta=[0.25, 4.0],
-            recipe=["code_vae", "mopoe", "mvae", "mvtcae", "mmvae", "mmvae_plus", "mmjsd"],
-        ),
-        *grid(POLYMNIST, seed=SEEDS, beta=[0.25, 4.0], rho=[0.0], weights=["equal"]),
-    ],
     "start": grid(
         POLYMNIST,
         seed=SEEDS,
@@ -72,9 +64,19 @@ STUDIES: dict[str, list[Run]] = {
     # Figure 3: the quality gap of m0, and figure 13 for other numbers of modalities.
     "gap": [
         *grid(POLYMNIST, modalities=[2], seed=SEEDS, recipe=["vae", "mopoe", *OTHERS, *SUBSAMPLED]),
-        *grid(POLYMNIST, modalities=[4, 5], seed=SEEDS, recipe=[*OTHERS, *SUBSAMPLED]),
+        *grid(POLYMNIST, modalities=[5, 4], seed=SEEDS, recipe=[*OTHERS, *SUBSAMPLED]),
     ],
     "rho_m2": grid(POLYMNIST, modalities=[2], seed=SEEDS, rho=RHOS),
+    # Figures 2, 4 and 21.
+    "beta": [
+        *grid(
+            POLYMNIST,
+            seed=SEEDS,
+            beta=[0.25, 4.0],
+            recipe=["code_vae", "mopoe", "mvae", "mvtcae", "mmvae", "mmvae_plus"],
+        ),
+        *grid(POLYMNIST, seed=SEEDS, beta=[1.0, 0.25, 4.0], rho=[0.0], weights=["equal"]),
+    ],
     "rho_m4": [
         *grid(POLYMNIST, modalities=[4], seed=SEEDS, recipe=["mopoe"]),
         *grid(POLYMNIST, modalities=[4], seed=SEEDS, rho=[0.4, 0.0, 0.8]),
@@ -86,21 +88,55 @@ STUDIES: dict[str, list[Run]] = {
     ],
 }
 
+# PolyMNIST at full size, with the networks, latent size and beta of arXiv 2505.01134: for a GPU.
+FULL = Run(
+    modalities=5,
+    data="polymnist",
+    model={"networks": "polymnist", "latent_dim": 512},
+    training={"epochs": 60, "batch_size": 256, "beta": 2.5, "mixed_precision": True},
+)
+FULL_COPY = FULL.with_values(modalities=2, data="noisy_copy", of="polymnist")
+
+GPU_STUDIES: dict[str, list[Run]] = {  # the most informative first
+    "full_rho": [
+        *grid(FULL, rho=[0.4, 0.0, 0.8, 0.2, 0.6, "learned"]),
+        *grid(FULL, scale=["bounded"], rho=["shared_prior", 0.4]),
+    ],
+    "full_recipes": grid(
+        FULL,
+        recipe=[
+            "mvae", "mopoe", "mvtcae", "mmvae_plus", "wb_vae", "mwb_vae", "mmvm",
+            "permutation_invariant",
+        ],
+    ),
+    "full_precision": grid(FULL, mixed_precision=[True, False], seed=SEEDS, epochs=[10]),
+    "full_copy": grid(FULL_COPY, seed=SEEDS, noise=[0.0, 0.25, 0.95], rho=[0.0, 0.9]),
+    "full_gap": [
+        *grid(FULL, modalities=[2], recipe=["vae"]),
+        *grid(FULL, modalities=[2, 3, 4], recipe=["code_vae", "mvae", "mvtcae", "mmvae_plus"]),
+    ],
+    "full_m8": [
+        *grid(FULL, modalities=[8], source=["mnist"], weights=["equal"], subset_samples=[8]),
+        *grid(FULL, modalities=[8], source=["mnist"], recipe=["mvae", "mvtcae"]),
+    ],
+}  # fmt: skip
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("studies", nargs="*", metavar="STUDY", help=", ".join(STUDIES))
+    parser.add_argument("studies", nargs="*", metavar="STUDY", help="names; --list has them")
     parser.add_argument("--list", action="store_true", help="what there is, and what is left to do")
     parser.add_argument("--data-root", help="the folder of MNIST and photographs")
     parser.add_argument("--workers", type=int, help="processes; one a core by default")
     parser.add_argument("--threads", type=int, default=1, help="of each process (default 1)")
     parser.add_argument("--scheduler", help="the address of a Dask scheduler")
     arguments = parser.parse_args()
-    unknown = sorted(set(arguments.studies) - set(STUDIES))
+    studies = STUDIES | GPU_STUDIES
+    unknown = sorted(set(arguments.studies) - set(studies))
     if unknown:
-        parser.error(f"no study is called {', '.join(unknown)}; there are {', '.join(STUDIES)}")
-    for name in arguments.studies or STUDIES:
-        runs = STUDIES[name]
+        parser.error(f"no study is called {', '.join(unknown)}; there are {', '.join(studies)}")
+    for name in arguments.studies or (studies if arguments.list else STUDIES):
+        runs = studies[name]
         if arguments.list:
             left = len(remaining(runs, FOLDER))
             print(f"{name:18} {len(runs):4} runs, {left:4} of them not in {FOLDER}")
@@ -110,7 +146,7 @@ def main() -> None:
             runs, FOLDER, client=arguments.scheduler, workers=arguments.workers,
             data_root=arguments.data_root, threads=arguments.threads,
         )  # fmt: skip
-        every = [run.key for study in STUDIES.values() for run in study]
+        every = [run.key for study in studies.values() for run in study]
         combine(FOLDER, TABLE, every)
 
 

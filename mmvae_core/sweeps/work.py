@@ -133,13 +133,14 @@ def train_run(
     on_gpu = device.startswith("cuda")
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
+    resumed = (place / "last.pt").exists()
     before = time.process_time()
     history = fit(model, train, config, folder=place, show_progress=False)
     report = {
         "steps": config.epochs * (len(train) // config.batch_size),
         "training_seconds": history.seconds,
-        # Of this process; a run that was resumed had a part of its time in another.
-        "processor_seconds": time.process_time() - before,
+        # A run that was resumed had a part of its time in another process.
+        "processor_seconds": None if resumed else time.process_time() - before,
         "peak_device_bytes": torch.cuda.max_memory_allocated(device) if on_gpu else None,
         "losses": history.epochs[-1],
         "made_with": json.dumps(metrics.provenance()),
@@ -189,7 +190,7 @@ def _judges(
         return []
     place = Path(folder) / "classifiers"
     place.mkdir(parents=True, exist_ok=True)
-    with FileLock(place / "lock"):  # the first one trains, the others wait and read
+    with FileLock(place / f"lock-{name}-{modalities}"):  # one trains, the others wait and read
         return [*metrics.train_classifiers(train, folder=place)]
 
 

@@ -5,17 +5,21 @@ beside it say what a picture or a question needs. Nothing here draws, and nothin
 every number comes from the table, or from :mod:`mmvae_core.published`, which says where.
 """
 
+from mmvae_core.comparison.questions import Answer, answers
 from mmvae_core.comparison.results import SCORES, Results, Score, Spread, difference, spread
 from mmvae_core.comparison.states import (
     Mark,
     Speed,
+    baseline_marks,
     baseline_runs,
     by_cardinality,
     by_value,
     clean_pictures,
-    predicted_weights,
     quality_gap,
+    rank,
+    rho_search,
     speed,
+    starts,
     trade_off,
     weights_by_subset,
 )
@@ -23,21 +27,26 @@ from mmvae_core.comparison.verdicts import Verdict, verdicts
 
 __all__ = [
     "SCORES",
+    "Answer",
     "Mark",
     "Results",
     "Score",
     "Speed",
     "Spread",
     "Verdict",
+    "answers",
+    "baseline_marks",
     "baseline_runs",
     "by_cardinality",
     "by_value",
     "clean_pictures",
     "difference",
-    "predicted_weights",
     "quality_gap",
+    "rank",
+    "rho_search",
     "speed",
     "spread",
+    "starts",
     "trade_off",
     "verdicts",
     "weights_by_subset",

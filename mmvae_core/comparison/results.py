@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from inspect import signature
 from math import nan
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from mmvae_core import data as datasets
 from mmvae_core import recipes, sweeps
 
 __all__ = ["SCORES", "USUAL", "Results", "Score", "Spread", "difference", "spread"]
@@ -215,6 +217,9 @@ def _scored(rows: pd.DataFrame) -> pd.DataFrame:
     options = {name for recipe in recipes.RECIPES for name in recipes.option_names(recipe)}
     absent = sorted((options | set(USUAL) | {"noise"}) - set(runs.columns))
     runs = runs.assign(**dict.fromkeys(absent))
+    # A run's columns hold what its data were told, not what goes without saying.
+    silent = (runs["data"] == "noisy_copy") & runs["noise"].isna()
+    runs.loc[silent, "noise"] = signature(datasets.noisy_copy).parameters["noise"].default
     runs = runs.set_index("key", drop=False).rename_axis(None)
 
     def mean(metric: str, wanted: pd.Series | None = None) -> pd.Series:

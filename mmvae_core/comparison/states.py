@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,17 +11,21 @@ import numpy as np
 import pandas as pd
 
 from mmvae_core.comparison.results import SCORES, Results, Spread, spread
+from mmvae_core.metrics.weights import predicted_weights
 
 __all__ = [
     "Mark",
     "Speed",
+    "baseline_marks",
     "baseline_runs",
     "by_cardinality",
     "by_value",
     "clean_pictures",
-    "predicted_weights",
     "quality_gap",
+    "rank",
+    "rho_search",
     "speed",
+    "starts",
     "trade_off",
     "weights_by_subset",
 ]
@@ -130,26 +134,6 @@ def quality_gap(
     return found
 
 
-def predicted_weights(bounds: Mapping[str, float], gamma: float) -> dict[str, float]:
-    r"""The best weights of fixed bounds, :math:`\pi = \mathrm{softmax}(L / \gamma)`.
-
-    They maximise :math:`\sum_k \pi_k L_k + \gamma H(\pi)`. Equal weights as gamma grows; all weight
-    on the best bound as it falls to 0.
-
-    Args:
-        bounds: L_k in nats, by subset.
-        gamma: of the entropy, in nats.
-
-    >>> predicted_weights({"m0": 0.0, "m1": 0.0}, 10.0)
-    {'m0': 0.5, 'm1': 0.5}
-    """
-    if not gamma > 0:
-        raise ValueError(f"gamma must be positive; got {gamma}")
-    logits = np.array(list(bounds.values())) / gamma
-    weights = np.exp(logits - logits.max())
-    return dict(zip(bounds, (weights / weights.sum()).tolist(), strict=True))
-
-
 def weights_by_subset(results: Results) -> pd.DataFrame:
     """Learned weights beside what the bounds predict, a line a run and subset.
 
@@ -208,6 +192,71 @@ def clean_pictures(results: Results, noise: float) -> dict[float, Spread]:
         return {}
     means = rows.groupby(["rho", "key"], sort=False)["value"].mean()
     return {float(rho): spread(part) for rho, part in means.groupby(level="rho")}
+
+
+def baseline_marks(
+    results: Results, data: str, x: str, y: str
+) -> dict[float, tuple[Mark | None, Mark | None]]:
+    """Baseline and CoDE-VAE at its defaults as marks of two scores, for every beta."""
+    found = {}
+    every = results.select(recipe="code_vae", data=data, modalities=3, beta=...)
+    for beta in sorted(every.runs["beta"].unique()):
+        sides = (baseline_runs(results, data, beta), every.select(beta=beta))
+        first, second = (next(iter(trade_off(side, x, y)), None) for side in sides)
+        found[float(beta)] = (first, second)
+    return found
+
+
+def rho_search(
+    results: Results, data: str, scores: Sequence[str]
+) -> tuple[dict[int, dict[str, dict[Any, Spread]]], dict[str, dict[str, Spread]], Results]:
+    """Scores over rho for every number of modalities, and what needs no search at M = 3.
+
+    Returns:
+        ``{M: {score: {rho: spread}}}``; ``{score: {rule: spread}}`` with the rules ``"learned"``
+        and ``"shared_prior"`` (CoDE) and ``"poe_prior_once"`` (MoPoE); and all runs behind them.
+    """
+    every = results.select(recipe="code_vae", data=data, modalities=..., rho=...)
+    once = results.select(recipe="mopoe", data=data, modalities=3, aggregation="poe_prior_once")
+    panels: dict[int, dict[str, dict[Any, Spread]]] = {}
+    for number in sorted(every.runs["modalities"].unique()):
+        part = every.select(modalities=int(number), rho=...)
+        panels[int(number)] = {score: by_value(part, "rho", score) for score in scores}
+    three = panels.get(3, {})
+    others = {}
+    for score in scores:
+        by_rho = three.get(score, {})
+        rules = {name: by_rho[name] for name in ("learned", "shared_prior") if name in by_rho}
+        others[score] = rules | {"poe_prior_once": once.score(score)}
+    return panels, others, results.only([*every.runs["key"], *once.runs["key"]])
+
+
+def starts(
+    results: Results, data: str, scores: Sequence[str]
+) -> tuple[dict[tuple[str, float], dict[str, Spread]], Results]:
+    """Scores by the map of the encoder's scale and its start, at rho = 0; and the runs behind."""
+    every = results.select(
+        recipe="code_vae", data=data, modalities=3, rho=0.0, scale=..., initial_scale=...
+    )
+    every = every.only(every.runs["key"][every.runs["initial_scale"].notna()])
+    found = {}
+    for (scale, start), part in every.runs.groupby(["scale", "initial_scale"]):
+        runs = every.only(part["key"])
+        found[str(scale), float(start)] = {score: runs.score(score) for score in scores}
+    return found, every
+
+
+def rank(results: Results, best_in: str, of: str) -> tuple[str, int, int]:
+    """The recipe that leads in one score, its place in another, and among how many.
+
+    Means over seeds; recipes that lack either score do not take part.
+    """
+    marks = trade_off(results, best_in, of)
+    if not marks:
+        return "", 0, 0
+    leader = max(marks, key=lambda mark: SCORES[best_in].better * mark.x.mean)
+    order = sorted(marks, key=lambda mark: -SCORES[of].better * mark.y.mean)
+    return leader.recipe, order.index(leader) + 1, len(marks)
 
 
 class Speed(NamedTuple):

@@ -16,7 +16,7 @@ import pytest
 import torch
 from models import IDS, VARIANTS, tiny
 from test_metrics import CopyModel, Judge, brightness
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmvae_core import metrics, recipes, subsets
 from mmvae_core.data.dataset import MultimodalDataset
@@ -168,6 +168,43 @@ def test_joint_log_likelihood_from_one_view_reaches_the_evidence() -> None:
     assert one.subset_log_likelihood.value == pytest.approx(
         WORLD.log_evidence(x, subsets.singletons(3)[2]).mean().item(), abs=1e-3
     )
+
+
+class Straight(nn.Module):
+    """Of x = a z + b w + n: the encoder's exact marginals p(z|x) and p(w|x), or the decoder."""
+
+    def __init__(self, a: float, b: float, v: float, decodes: bool) -> None:
+        super().__init__()
+        self.gains, self.total, self.decodes = torch.tensor([a, b]), a**2 + b**2 + v, decodes
+
+    def forward(self, x: Tensor) -> Any:
+        if self.decodes:
+            return (x * self.gains).sum(-1, keepdim=True)
+        mean = x * self.gains / self.total  # (B, 2)
+        return mean, (1 - self.gains**2 / self.total).sqrt().log().expand_as(mean)
+
+
+def test_private_latents_are_weighed_as_the_shared_one_is() -> None:
+    """x_m = a_m z + b_m w_m + noise is Gaussian; importance sampling over all three latents has to
+    come to its density, of both views and of each (effective sizes above a thousand draws)."""
+    a, b, v = (1.0, 0.7), (0.8, 0.4), 0.5
+    recipe = recipes.mmvae_plus(2, private_dim=1, latent="normal")
+    model = MultimodalVAE(recipe, [(1,), (1,)], 1, networks="linear", likelihood="normal",
+                          likelihood_scale=math.sqrt(v))  # fmt: skip
+    model.encoders = nn.ModuleList(Straight(a[m], b[m], v, False) for m in range(2))
+    model.decoders = nn.ModuleList(Straight(a[m], b[m], v, True) for m in range(2))
+    x = torch.tensor([[0.3, -1.0], [1.5, 0.2], [-0.4, 0.9]])
+    data = MultimodalDataset(x=(x[:, :1], x[:, 1:]))
+    found = log_likelihoods(model, data, draws=100_000)
+    cov = torch.tensor(a).outer(torch.tensor(a)) + torch.diag(torch.tensor(b) ** 2 + v)
+    joint = torch.distributions.MultivariateNormal(torch.zeros(2), cov).log_prob(x).mean().item()
+    for name in ("m0", "m1", "m0+m1"):
+        assert found[name].log_likelihood.value == pytest.approx(joint, abs=0.02)
+    for m in range(2):
+        alone = torch.distributions.Normal(0.0, cov[m, m].sqrt()).log_prob(x[:, m]).mean().item()
+        assert found[f"m{m}"].subset_log_likelihood.value == pytest.approx(alone, abs=0.02)
+    assert found["m0+m1"].subset_log_likelihood == found["m0+m1"].log_likelihood
+    assert min(part.effective_sample_size.value for part in found.values()) > 1000
 
 
 @pytest.mark.parametrize("recipe", ["mopoe", "code_vae", "mwb_vae"])

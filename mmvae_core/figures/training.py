@@ -38,6 +38,7 @@ WIDTH = 11  # inches of a picture with one panel for each view
 GAP = 2  # pixels of white between two pictures
 BLUE = RULES["code"].color
 BAR = 3  # pixels of colour beside pictures whose modality was given
+LETTER = 0.09  # inches, of a label
 REACH = 3.0  # standard deviations to either side of a traversal
 
 
@@ -99,8 +100,8 @@ def subset_generation(model: MultimodalVAE, batch: Batch, seed: int = 0) -> Stil
     made = [model.generate(batch, row, generator=generator) for row in rows]
     model.train(was_training)
     labels = ["real", *(subsets.name(row, model.names) for row in rows)]
-    panel = WIDTH / len(model.names) - 0.45  # inches, beside the labels of its rows
-    height = panel * (len(rows) + 1.25) / len(batch) + 0.5
+    panel = (WIDTH - LETTER * len(labels[-1])) / len(model.names) - 0.2  # inches; the bar aside
+    height = panel * (len(rows) + 1.25) / len(batch) + 0.6
     with theme():
         figure, axes = plt.subplots(1, len(model.names), figsize=(WIDTH, height), squeeze=False)
         for m, axis in enumerate(axes[0]):

@@ -59,7 +59,7 @@ def sweep(
     Interrupt it whenever you like and call it again: finished runs are not repeated, half-finished
     ones go on from their checkpoint. A run that fails is recorded with its error and does not stop
     the rest. Several sweeps may work in one folder at a time, also from several machines that
-    share it; what one has begun the others wait for.
+    share it (a file system with file locks); what one has begun the others wait for.
 
     Args:
         runs: what to do, in this order; :func:`mmvae_core.sweeps.grid` makes many at once.
@@ -74,7 +74,7 @@ def sweep(
         threads: of torch in each worker; the cores shared out evenly where not given.
         settings: of the evaluation. A run that was measured with others is measured again, and
             not trained again.
-        retry_failed: runs that failed before are begun anew.
+        retry_failed: runs that failed before are tried again, from their last good checkpoint.
         keep_models: the trained models stay in the folder.
         show_progress: a bar, and the address of Dask's dashboard.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from mmvae_core.training import TrainConfig, fit, load_model, save_checkpoint
 
 __all__ = ["Outcome", "execute", "folder_of", "is_done", "load_data", "load_run", "train_run"]
 
+_ONE_AT_A_TIME = Lock()  # torch's seed and number of threads belong to the whole process
 Outcome = str  # "finished", "failed", "known" (was finished before), "busy" (another has it)
 
 
@@ -64,7 +66,8 @@ def execute(
     """Carry out one run, whatever of it is left to do, and write its rows.
 
     A run belongs to the process that holds the lock in its folder; another that comes meanwhile
-    is told ``"busy"``. A lock ends with its process, however that ends. What was trained stays
+    is told ``"busy"``. A lock ends with its process, however that ends. A process carries out one
+    run at a time, whatever the number of its threads. What was trained stays
     trained: a run that was killed goes on from its checkpoint, one that was trained is only
     measured. An error is written to the table and not raised.
     """
@@ -77,7 +80,7 @@ def execute(
         with FileLock(place / "lock", timeout=0):
             if is_done(folder, run, settings, retry_failed):  # between the question and the lock
                 return "known"
-            with _threads(threads):
+            with _ONE_AT_A_TIME, _threads(threads):
                 return _carried_out(run, Path(folder), data_root, device, settings, keep_models)
     except Timeout:
         return "busy"
@@ -94,9 +97,10 @@ def _carried_out(
         model, report = train_run(run, place, data_root=data_root, device=where)
         train, test, judges = load_data(run, folder, data_root, where)
         measured = metrics.measure(model, train, test, judges, settings)
+        losses = _training_terms(report.pop("losses"))
         rows = [
             {**row._asdict(), **report, "status": "finished", "settings": as_text(settings)}
-            for row in _with_losses(measured, report.pop("losses"))
+            for row in [*measured, *losses]
         ]
     except Exception as error:  # of any kind: the other runs go on
         brief = f"{type(error).__name__}: {error}"
@@ -194,11 +198,10 @@ def _judges(
         return [*metrics.train_classifiers(train, folder=place)]
 
 
-def _with_losses(rows: Iterable[Measurement], losses: dict[str, float]) -> list[Measurement]:
-    """The measured rows and the training loss of the last epoch, term by term."""
+def _training_terms(losses: dict[str, float]) -> list[Measurement]:
+    """The training loss of the last epoch, term by term."""
     nan = float("nan")
-    terms = [Measurement(f"training_{name}", "", "", v, nan, 0) for name, v in losses.items()]
-    return [*rows, *terms]
+    return [Measurement(f"training_{name}", "", "", v, nan, 0) for name, v in losses.items()]
 
 
 def _frozen(options: Any) -> str:

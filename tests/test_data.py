@@ -762,7 +762,9 @@ def test_load_calls_the_data_set_by_its_name(make, root, source):
 
 
 def test_load_lists_the_choices():
-    with pytest.raises(ValueError, match=r"one of \['digits', 'noisy_copy', 'polymnist'\]; got 'cifar'"):
+    with pytest.raises(
+        ValueError, match=r"one of \['digits', 'noisy_copy', 'polymnist'\]; got 'cifar'"
+    ):
         data.load("cifar")
     with pytest.raises(ValueError, match=r"digits has the options .*'image_size'.*got \['size'\]"):
         data.load("digits", size=3)

@@ -118,6 +118,7 @@ def test_what_is_behind_a_picture_is_counted(tmp_path):
     runs = [Run("mopoe", seed=s, **BASE) for s in range(3)]
     runs += [Run("mvae", seed=s, **BASE) for s in range(2)]
     results = table(tmp_path, [(run, [row("linear_accuracy", "m0", "", 0.5)]) for run in runs])
+    assert results.of_runs([*runs[:2], *runs[:2], Run("cmvae", **BASE)]) == (2, 3)
     text = results.behind
     assert text == "5 runs: 2 configurations, 3 seeds each (1 of them with fewer so far)"
 
@@ -255,6 +256,153 @@ def test_speed_takes_our_own_steps_in_full_precision():
     assert {"code_vae", "mopoe", "vae"} <= set(found)
     assert all(value > 0 for part in found.values() for value in part.seconds.values())
     assert set(found["code_vae"].seconds) >= {2, 3, 4, 5}
+
+
+def test_time_of_an_interrupted_run_is_left_out(tmp_path):
+    """60 s of three runs, one of which was resumed and has the last 20 s only; another recipe."""
+    runs = []
+    for recipe, times in (("mopoe", [60.0, 20.0, 62.0]), ("mvae", [20.0, 21.0, 19.0])):
+        for seed, seconds in enumerate(times):
+            rows = [row("linear_accuracy", "m0", "", 0.5) | {"processor_seconds": seconds}]
+            runs.append((Run(recipe, seed=seed, **BASE), rows))
+    results = table(tmp_path, runs)
+    assert results.select(recipe="mopoe").score("processor_seconds").values == (60.0, 62.0)
+    assert results.select(recipe="mvae").score("processor_seconds").seeds == 3
+
+
+def simple(folder: Path, cases: list[tuple[Run, dict[str, float]]], seeds: int = 2) -> Results:
+    """Runs with given scores, the same for every subset, 0.001 apart between seeds."""
+    runs = []
+    for run, scores in cases:
+        for seed in range(seeds):
+            rows = []
+            for metric, value in scores.items():
+                given = ["prior"] if metric == "unconditional_coherence" else named(run.modalities)
+                rows += [row(metric, name, "m0", value + 1e-3 * seed) for name in given]
+            runs.append((run.with_values(seed=seed), rows))
+    return table(folder, runs)
+
+
+def test_the_leader_in_one_score_has_a_place_in_another(tmp_path):
+    cases = [
+        (Run(recipe, **BASE), {"log_likelihood": nats, "conditional_coherence": coherence})
+        for recipe, nats, coherence in (("mvae", -1.0, 0.3), ("mopoe", -2.0, 0.9),
+                                        ("mmvae", -3.0, 0.5), ("mmvm", 0.0, 0.8))
+    ]  # fmt: skip
+    results = simple(tmp_path, cases)
+    score = "conditional_coherence"
+    assert comparison.rank(results, "log_likelihood", score) == ("mvae", 3, 3), "mmvm has none"
+    assert comparison.rank(results, score, "log_likelihood") == ("mopoe", 2, 3)
+    assert comparison.rank(results.only([]), score, "log_likelihood") == ("", 0, 0)
+
+
+def test_baseline_beside_code_for_every_beta(tmp_path):
+    """MoPoE stands in where the baseline was not run under its own name."""
+    code = Run("code_vae", **BASE)
+    cases = [
+        (code.with_values(beta=beta), {"unconditional_coherence": 0.1 * beta, "linear_accuracy": 1})
+        for beta in (1.0, 4.0)
+    ]
+    equal = code.with_values(beta=4.0, rho=0.0, weights="equal")
+    cases.append((equal, {"unconditional_coherence": 0.9, "linear_accuracy": 1}))
+    cases.append((Run("mopoe", **BASE), {"unconditional_coherence": 0.8, "linear_accuracy": 1}))
+    found = comparison.baseline_marks(
+        simple(tmp_path, cases, seeds=1), "digits", "linear_accuracy", "unconditional_coherence"
+    )
+    assert {beta: tuple(mark.y.mean for mark in pair) for beta, pair in found.items()} == {
+        1.0: (0.8, 0.1), 4.0: (0.9, 0.4)
+    }  # fmt: skip
+
+
+def test_a_search_beside_what_needs_none(tmp_path):
+    code = Run("code_vae", **BASE)
+    wanted = {0.0: 0.25, 0.4: 0.5, "learned": 0.75, "shared_prior": 1.0}
+    cases = [
+        (code.with_values(rho=rho), {"linear_accuracy": value}) for rho, value in wanted.items()
+    ]
+    cases.append((code.with_values(modalities=2), {"linear_accuracy": 0.6}))
+    once = Run("mopoe", **BASE).with_values(aggregation="poe_prior_once")
+    cases.append((once, {"linear_accuracy": 0.5}))
+    cases.append((Run("mopoe", **BASE), {"linear_accuracy": 0.9}))
+    panels, others, behind = comparison.rho_search(
+        simple(tmp_path, cases, seeds=1), "digits", ["linear_accuracy"]
+    )
+    assert set(panels) == {2, 3}
+    three = {rho: value.mean for rho, value in panels[3]["linear_accuracy"].items()}
+    assert three == wanted
+    found = {rule: value.mean for rule, value in others["linear_accuracy"].items()}
+    assert found == {"learned": 0.75, "shared_prior": 1.0, "poe_prior_once": 0.5}
+    assert len(behind) == 6
+
+
+def test_starts_are_apart_from_everything_else(tmp_path):
+    zero = Run("code_vae", **BASE).with_values(rho=0.0)
+    cases = [
+        (zero.with_values(scale=scale, initial_scale=start), {"linear_accuracy": value})
+        for (scale, start), value in {("bounded", 0.5): 0.1, ("bounded", 0.95): 0.2,
+                                      ("exponential", 0.5): 0.3}.items()
+    ]  # fmt: skip
+    cases.append((zero, {"linear_accuracy": 0.9}))
+    found, behind = comparison.starts(simple(tmp_path, cases), "digits", ["linear_accuracy"])
+    means = {key: part["linear_accuracy"].mean for key, part in found.items()}
+    assert means == pytest.approx(
+        {("bounded", 0.5): 0.1005, ("bounded", 0.95): 0.2005, ("exponential", 0.5): 0.3005}
+    )
+    assert len(behind) == 6
+
+
+def test_answers_say_which_way_and_what_has_not_been_run(tmp_path):
+    code = Run("code_vae", **BASE)
+    cases = [(code.with_values(rho=rho), {"log_likelihood": value})
+             for rho, value in ((0.0, -9.0), (0.4, -5.0), ("shared_prior", -3.0))]  # fmt: skip
+    once = Run("mopoe", **BASE).with_values(aggregation="poe_prior_once")
+    cases.append((once, {"log_likelihood": -5.0005}))
+    found = comparison.answers(simple(tmp_path, cases), "digits")
+    start, prior_once, shared, learned, *_ = found
+    assert start.lines == learned.lines == ("not yet run",)
+    assert "against CoDE, ρ = 0: +4.0 nats" in prior_once.lines[0] and "more" in prior_once.lines[0]
+    assert "within seeds" in prior_once.lines[1] and "less" in prior_once.lines[2]
+    (line,) = shared.lines
+    assert "the best of 2 (ρ = 0.4)" in line and "+2.0 nats" in line and "more" in line
+    assert shared.behind == "6 runs: 3 configurations, 2 seeds each"
+
+
+def test_a_sheet_of_scores(tmp_path):
+    cases = [(Run("mopoe", **BASE), {"linear_accuracy": 0.5})]
+    header, rows, widths = comparison.score_sheet(
+        simple(tmp_path, cases), ["linear_accuracy", "log_likelihood"]
+    )
+    assert rows == [["mopoe", "0.50 ± 0.00", ""]]
+    assert len(header) == len(widths) == 3
+
+
+def test_checks_hold_and_can_fail(tmp_path):
+    def rows(bound: float, weight: float, trace: float) -> list[dict]:
+        found = []
+        for name in named(2):
+            size = name.count("+") + 1
+            found += [row("bound", name, "", bound), row("log_likelihood", name, "", -1.0),
+                      row("mixture_weight", name, "", weight),
+                      row("posterior_trace", name, "", 5 + trace * size)]  # fmt: skip
+        return found
+
+    run = Run("code_vae", modalities=3, **BASE)
+    good = comparison.checks(table(tmp_path / "a", [(run, rows(-2.0, 1 / 3, -1.0))]), {}, "digits")
+    assert list(good.values()) == [True, True, True, None, None]
+    bad = comparison.checks(table(tmp_path / "b", [(run, rows(0.0, 0.5, 1.0))]), {}, "digits")
+    assert list(bad.values()) == [False, False, False, None, None]
+    assert set(comparison.checks(Results.read(tmp_path), {}).values()) == {None}
+
+
+def test_joined_tables_keep_each_run_once(tmp_path):
+    run = Run("mopoe", **BASE)
+    rows = [row("linear_accuracy", "m0", "", 0.1)]
+    old = table(tmp_path / "a", [(run, rows), (Run("mvae", **BASE), rows)])
+    new = table(tmp_path / "b", [(run, [row("linear_accuracy", "m0", "", 0.9)])])
+    both = old.joined(new)
+    assert len(both) == 2
+    assert both.select(recipe="mopoe").score("linear_accuracy").values == (0.9,)
+    assert len(old.joined(Results.read(tmp_path / "none"))) == 2
 
 
 # ------------------------------------------------------------------ verdicts

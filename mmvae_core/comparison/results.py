@@ -8,7 +8,9 @@ A table has a row for every measured number; a comparison wants a few numbers a 
 * log-likelihood: joint, by the full set's posterior as the proposal. ``vae`` gives every modality
   a latent of its own, so its log p(X) is the sum of its modalities' own log p(x_m). ``mmvm`` has
   latents of its own too, but draws them to each other with a prior that depends on the data:
-  it defines no log p(X), and has no such score.
+  it defines no log p(X), and has no such score;
+* training time: seconds of one core. A run that was interrupted has a part of its time in another
+  process, so what is far below the other seeds of its configuration is left out.
 
 Spread is the standard deviation over seeds (n − 1 below). It holds what training does with another
 start and another order, not the choice of data; with three seeds it is itself known to half of its
@@ -31,6 +33,7 @@ from scipy import stats
 
 from mmvae_core import data as datasets
 from mmvae_core import recipes, sweeps
+from mmvae_core.sweeps import Run
 
 __all__ = ["SCORES", "USUAL", "Results", "Score", "Spread", "difference", "spread"]
 
@@ -62,6 +65,7 @@ USUAL: dict[str, Any] = {
     "beta": 1.0, "scale": "bounded", "initial_scale": None, "subset_samples": None
 }  # fmt: skip
 NO_JOINT_MODEL = ("mmvm",)
+WHOLE = 0.75  # of the longest of its seeds: a run below it was interrupted
 SURE = 0.05  # a difference between seeds is taken as one where chance gives it more rarely
 
 
@@ -178,11 +182,22 @@ class Results:
         part.runs = self.runs[self.runs["key"].isin(keys)].reset_index(drop=True)
         return part
 
+    def joined(self, other: Results) -> Results:
+        """These runs and those of another table; of a run in both, the other's rows."""
+        mine = self.rows[~self.rows["key"].isin(set(other.runs["key"]))]
+        parts = [part for part in (mine, other.rows, self.failed, other.failed) if len(part)]
+        return Results(pd.concat(parts, ignore_index=True)) if parts else self
+
     def score(self, name: str) -> Spread:
         """The spread of one score over all runs here."""
         if name not in SCORES:
             raise ValueError(f"no score is called {name!r}; there are {', '.join(SCORES)}")
         return spread(self.runs[name])
+
+    def of_runs(self, runs: Iterable[Run]) -> tuple[int, int]:
+        """How many of these runs are here, and how many they are."""
+        wanted = {run.key for run in runs}
+        return len(wanted & set(self.runs["key"])), len(wanted)
 
     @property
     def behind(self) -> str:
@@ -243,11 +258,16 @@ def _scored(rows: pd.DataFrame) -> pd.DataFrame:
     apart = own.groupby("key")["value"].sum().reindex(runs.index)
     runs["log_likelihood"] = runs["log_likelihood"].where(runs["recipe"] != "vae", apart)
     runs.loc[runs["recipe"].isin(NO_JOINT_MODEL), "log_likelihood"] = nan
+    seconds = runs["processor_seconds"].astype(float)
+    longest = seconds.groupby([runs[name] for name in _CONFIGURATION]).transform("max")
+    runs["processor_seconds"] = seconds.where(seconds >= WHOLE * longest)
     return runs.reset_index(drop=True)
 
 
 def _is(cell: Any, wanted: Any) -> bool:
     """Whether a cell has the wanted value, or one of several. 1 is 1.0; nothing is None or NaN."""
+    if wanted is ...:
+        return True
     if isinstance(wanted, (list, tuple, set, range)):
         return any(_is(cell, one) for one in wanted)
     missing = cell is None or (isinstance(cell, float) and bool(np.isnan(cell)))

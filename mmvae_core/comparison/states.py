@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from mmvae_core.comparison.judging import written
 from mmvae_core.comparison.results import SCORES, Results, Spread, spread
 from mmvae_core.metrics.weights import predicted_weights
 
@@ -20,10 +22,12 @@ __all__ = [
     "baseline_runs",
     "by_cardinality",
     "by_value",
+    "checks",
     "clean_pictures",
     "quality_gap",
     "rank",
     "rho_search",
+    "score_sheet",
     "speed",
     "starts",
     "trade_off",
@@ -69,14 +73,14 @@ def trade_off(results: Results, x: str, y: str, by: Sequence[str] = ("recipe",))
 
 
 def by_value(results: Results, column: str, score: str) -> dict[Any, Spread]:
-    """A score for every value of one column, numbers in order and words after them."""
+    """A score for every value of one column: None first, numbers in order, words after them."""
     if score not in SCORES:
         raise ValueError(f"no score is called {score!r}; there are {', '.join(SCORES)}")
     groups: dict[Any, list[float]] = {}
     for value, number in zip(results.runs[column], results.runs[score], strict=True):
-        groups.setdefault(value, []).append(number)
+        groups.setdefault(None if pd.isna(value) else value, []).append(number)
     found = {value: spread(numbers) for value, numbers in groups.items()}
-    ordered = sorted(found, key=lambda value: (isinstance(value, str), value))
+    ordered = sorted(found, key=lambda v: (v is not None, isinstance(v, str), v or 0))
     return {value: found[value] for value in ordered if found[value].seeds}
 
 
@@ -257,6 +261,59 @@ def rank(results: Results, best_in: str, of: str) -> tuple[str, int, int]:
     leader = max(marks, key=lambda mark: SCORES[best_in].better * mark.x.mean)
     order = sorted(marks, key=lambda mark: -SCORES[of].better * mark.y.mean)
     return leader.recipe, order.index(leader) + 1, len(marks)
+
+
+def score_sheet(
+    results: Results, scores: Sequence[str]
+) -> tuple[list[str], list[list[str]], list[int]]:
+    """Every recipe's scores as text, mean and spread: header, rows and widths of a table."""
+    rows = []
+    for recipe, part in results.runs.groupby("recipe"):
+        own = results.only(part["key"])
+        cells = [own.score(name) for name in scores]
+        rows.append([
+            str(recipe),
+            *(written(cell, SCORES[name].decimals) if cell.seeds else ""
+              for name, cell in zip(scores, cells, strict=True)),
+        ])  # fmt: skip
+    header = ["recipe", *(SCORES[name].label for name in scores)]
+    return header, rows, [22, *[16] * len(scores)]
+
+
+def checks(
+    results: Results, speeds: Mapping[str, Speed], data: str = "polymnist"
+) -> dict[str, bool | None]:
+    """What has to hold in any such table, and None where it has not been run.
+
+    The first two hold by their definition, in every run; the others for means over seeds.
+    """
+    rows = results.rows
+    found: dict[str, bool | None] = {}
+    index = ["key", "given"]
+    bound = rows[rows["metric"] == "bound"].set_index(index)["value"]
+    joint = rows[rows["metric"] == "log_likelihood"].set_index(index)["value"].reindex(bound.index)
+    found["no bound is above the log-likelihood that the same draws estimate"] = (
+        bool((bound <= joint + 1e-3).all()) if len(bound) else None
+    )
+    weights = rows[rows["metric"] == "mixture_weight"].groupby("key")["value"].sum()
+    found["the weights of the subsets sum to 1"] = (
+        bool(np.allclose(weights, 1, atol=1e-4)) if len(weights) else None
+    )
+    traces = by_cardinality(results.select(recipe="code_vae", data=data, modalities=3),
+                            "posterior_trace").get("code_vae", {})  # fmt: skip
+    sizes = sorted(traces)
+    found["CoDE-VAE is surer the more views it is given"] = (
+        all(traces[a].mean > traces[b].mean for a, b in pairwise(sizes)) if sizes else None
+    )
+    alone = results.select(recipe="vae", data=data, modalities=3).score("conditional_coherence")
+    found["VAEs that know of no other view are no better than a guess"] = (
+        alone.mean < 0.2 if alone.seeds else None
+    )
+    steps = [speeds[name].seconds for name in ("mvtcae", "mopoe") if name in speeds]
+    found["one posterior costs less than all of them, more so with more views"] = (
+        steps[1][2] / steps[0][2] < steps[1][5] / steps[0][5] if len(steps) == 2 else None
+    )
+    return found
 
 
 class Speed(NamedTuple):

@@ -225,9 +225,11 @@ def name_points(
     offsets = [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)]
     offsets += [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)]
     for (x, y, text, color), (left, bottom) in zip(points, places, strict=True):
-        width, height = 0.56 * fontsize * len(text) * scale, 1.15 * fontsize * scale
+        trial = ax.text(0, 0, text, fontsize=fontsize)
+        width, height = trial.get_window_extent().size
+        trial.remove()
         best: tuple[float, tuple[float, float], tuple[float, float, float, float]] | None = None
-        for distance in (8.0, 14.0, 22.0):
+        for distance in (8.0, 14.0, 22.0, 32.0):
             for rank, (dx, dy) in enumerate(offsets):
                 cx = left + dx * (distance * scale + width / 2)
                 cy = bottom + dy * (distance * scale + height / 2)

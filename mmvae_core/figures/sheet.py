@@ -50,7 +50,7 @@ class Sheet:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        style = "text-align:left;vertical-align:top;padding:4px 12px 4px 0;white-space:normal"
+        style = "text-align:left;vertical-align:top"
         head = "".join(f'<th style="{style}">{html.escape(name)}</th>' for name in self.header)
         body = "".join(
             "<tr>" + "".join(f'<td style="{style}">{html.escape(c)}</td>' for c in row) + "</tr>"

@@ -118,6 +118,24 @@ def test_softmax_scales_have_mean_one() -> None:
     assert (scale > 0).all()
 
 
+@pytest.mark.parametrize("one_scale", [True, False])
+def test_the_likelihood_of_pictures_is_that_of_torch(one_scale: bool) -> None:
+    torch.manual_seed(0)
+    x, loc = torch.rand(4, 3, 5, 5).double(), torch.rand(2, 4, 3, 5, 5).double().requires_grad_()
+    scale = torch.tensor(0.3).double() if one_scale else 0.3 + torch.rand_like(loc)
+    scale.requires_grad_()
+    expected = Independent(Laplace(loc, scale), 3).log_prob(x)
+    got = event_log_prob(Laplace(loc, scale, validate_args=False), x, 3)
+    torch.testing.assert_close(got, expected, atol=1e-10, rtol=0)
+    weights = torch.rand_like(got)
+    for a, b in zip(
+        torch.autograd.grad((got * weights).sum(), (loc, scale)),
+        torch.autograd.grad((expected * weights).sum(), (loc, scale)),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
+
+
 @pytest.mark.parametrize(("name", "sigma"), [("exponential", 2.5), ("bounded", 0.9)])
 def test_an_encoder_that_says_zero_starts_at_the_scale_asked_for(name: str, sigma: float) -> None:
     model = MultimodalVAE(

@@ -5,11 +5,12 @@
     python figures/make_07_comparison.py --list              what there is, and what is left to do
 
 Each study is a list of runs; some runs belong to several and are done once. Checkpoints and models
-are in build/07_comparison, where an interrupted call goes on; the runs that have ended are kept in
-figures/07_comparison.parquet after every study. Studies on PolyMNIST read MNIST and photographs
-from --data-root (or MMVAE_DATA). Those whose names begin with "full" need a GPU and run only when
-they are named. A call may be cut short at any time (``timeout 570 python ...``) and goes on from
-its checkpoints, at most a minute back.
+are in build/07_comparison, where an interrupted call goes on. What is kept, after every study: the
+runs that have ended in figures/07_comparison.parquet, what each recipe generates in
+figures/07_samples.npz. Studies on PolyMNIST read MNIST and photographs from --data-root (or
+MMVAE_DATA). Those whose names begin with "full" need a GPU and run only when they are named. A call
+may be cut short at any time (``timeout 570 python ...``) and goes on from its checkpoints, at most
+a minute back.
 """
 
 from __future__ import annotations
@@ -17,12 +18,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
+import torch
+
+from mmvae_core.figures.comparison import sample_sheet
 from mmvae_core.recipes import RECIPES
-from mmvae_core.sweeps import Run, combine, grid, remaining, sweep
+from mmvae_core.sweeps import Run, combine, grid, load_data, load_run, remaining, sweep
+from mmvae_core.sweeps.work import folder_of
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE.parent / "build" / "07_comparison"
 TABLE = HERE / "07_comparison.parquet"
+SAMPLES = HERE / "07_samples.npz"
 SEEDS = (0, 1, 2)
 RHOS = (0.0, 0.2, 0.4, 0.6, 0.8)
 
@@ -125,6 +132,17 @@ GPU_STUDIES: dict[str, list[Run]] = {  # the most informative first
 }  # fmt: skip
 
 
+def keep_samples(data_root: str | None) -> None:
+    """What every recipe generates, of its first seed and both data sets, as small pictures."""
+    sheets = {}
+    for run in (*STUDIES["recipes_digits"], *STUDIES["recipes_polymnist"]):
+        if run.seed == SEEDS[0] and (folder_of(FOLDER, run) / "model.pt").exists():
+            _, test, _ = load_data(run, FOLDER, data_root)
+            model = load_run(FOLDER, run)
+            sheets[f"{run.data}/{run.recipe}"] = sample_sheet(model, test.batch(torch.arange(16)))
+    np.savez_compressed(SAMPLES, **sheets)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("studies", nargs="*", metavar="STUDY", help="names; --list has them")
@@ -133,7 +151,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="processes; one a core by default")
     parser.add_argument("--threads", type=int, default=1, help="of each process (default 1)")
     parser.add_argument("--scheduler", help="the address of a Dask scheduler")
+    parser.add_argument("--samples", action="store_true", help="only redraw the stored samples")
     arguments = parser.parse_args()
+    if arguments.samples:
+        return keep_samples(arguments.data_root)
     studies = STUDIES | GPU_STUDIES
     unknown = sorted(set(arguments.studies) - set(studies))
     if unknown:
@@ -151,6 +172,8 @@ def main() -> None:
         )  # fmt: skip
         every = [run.key for study in studies.values() for run in study]
         combine(FOLDER, TABLE, every)
+    if not arguments.list:
+        keep_samples(arguments.data_root)
 
 
 if __name__ == "__main__":

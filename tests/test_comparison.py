@@ -100,8 +100,33 @@ def test_a_selection_has_nothing_unusual_that_was_not_asked_for(tmp_path):
     assert keys(initial_scale=0.9) == {others[6].key}
     assert keys(scale="exponential") == {others[7].key}
     assert set(results.select(modalities=2).runs["key"]) == {others[8].key}
+    assert set(results.select(recipe="code_vae").runs["key"]) == {usual.key}, "three modalities"
     with pytest.raises(ValueError, match="no column rhoo"):
         results.select(rhoo=0.4)
+
+
+def test_runs_at_full_size_and_short_ones_do_not_mix_with_the_others(tmp_path):
+    """The paper's networks, beta = 2.5, five modalities, free scales; a copy has two."""
+    full = Run(modalities=5, data="polymnist", model={"networks": "polymnist"},
+               training={"beta": 2.5, "mixed_precision": True, "epochs": 60})  # fmt: skip
+    runs = [
+        full, full.with_values(epochs=10), full.with_values(mixed_precision=False),
+        full.with_values(beta=1.0), full.with_values(scale="bounded"),
+        full.with_values(modalities=2), full.with_values(modalities=2, data="noisy_copy"),
+        Run(data="polymnist", **BASE), Run(data="noisy_copy", modalities=2, **BASE),
+    ]  # fmt: skip
+    results = table(tmp_path, [(run, [row("linear_accuracy", "m0", "", 0.5)]) for run in runs])
+
+    def keys(**wanted):
+        return [run for run in runs if run.key in set(results.select(**wanted).runs["key"])]
+
+    assert keys(data="full_polymnist") == [runs[0]]
+    assert keys(data="full_polymnist", modalities=...) == [runs[0], runs[5]]
+    assert keys(data="full_polymnist", beta=...) == [runs[0], runs[3]]
+    assert keys(data="full_polymnist", epochs=10) == [runs[1]]
+    assert keys(data="full_noisy_copy", noise=...) == [runs[6]]
+    assert keys(data="polymnist") == [runs[7]]
+    assert keys(data="noisy_copy", noise=...) == [runs[8]]
 
 
 def test_a_failed_run_is_kept_apart_and_no_table_is_no_error(tmp_path):
@@ -359,12 +384,28 @@ def test_answers_say_which_way_and_what_has_not_been_run(tmp_path):
     cases.append((once, {"log_likelihood": -5.0005}))
     found = comparison.answers(simple(tmp_path, cases), "digits")
     start, prior_once, shared, learned, *_ = found
-    assert start.lines == learned.lines == ("not yet run",)
-    assert "against CoDE, ρ = 0: +4.0 nats" in prior_once.lines[0] and "more" in prior_once.lines[0]
-    assert "within seeds" in prior_once.lines[1] and "less" in prior_once.lines[2]
+    assert start.short == learned.short == "not yet run" and not start.lines
+    assert "against CoDE, ρ = 0: +4.0 nats" in prior_once.lines[0]
+    assert [line.rsplit(": ", 1)[1] for line in prior_once.lines] == [
+        "better)", "within seeds)", "worse)"
+    ]  # fmt: skip
+    counts = "better in 1, worse in 1, within seeds in 1 of 3 comparisons"
+    assert prior_once.short == f"PoE with the prior once: {counts}"
     (line,) = shared.lines
-    assert "the best of 2 (ρ = 0.4)" in line and "+2.0 nats" in line and "more" in line
+    assert "the best of 2 (ρ = 0.4)" in line and "+2.0 nats" in line
+    assert shared.short.endswith("better in 1, worse in 0, within seeds in 0 of 1 comparison")
     assert shared.behind == "6 runs: 3 configurations, 2 seeds each"
+
+
+def test_less_time_is_better(tmp_path):
+    cases = [(Run("code_vae", **BASE).with_values(weights="equal", subset_samples=number),
+              {"linear_accuracy": 0.5}) for number in (None, 1)]  # fmt: skip
+    results = simple(tmp_path, cases)
+    for number, seconds in ((True, 60.0), (False, 30.0)):
+        which = results.runs["subset_samples"].isna() == number
+        results.runs.loc[which, "processor_seconds"] = [seconds, seconds + 1]
+    short = comparison.answers(results, "digits")[-1].short
+    assert short.startswith("1 of 7 subsets a sample: better in 1, worse in 0, within seeds in 1")
 
 
 def test_a_sheet_of_scores(tmp_path):

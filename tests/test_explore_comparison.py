@@ -337,7 +337,7 @@ def test_pictures_without_runs_say_so() -> None:
 
 def test_a_sheet_of_text_wraps_and_escapes() -> None:
     sheet = Sheet(["a", "b"], [["x < y", "one two three"]], [5, 7])
-    assert "x &lt; y" in sheet._repr_html_()
+    assert "x &lt; y" in sheet._repr_mimebundle_()["text/html"]
     assert repr(sheet).splitlines() == ["a     b", "x < y one two", "      three"]
     with pytest.raises(ValueError, match="2 cells are needed"):
         Sheet(["a", "b"], [["only one"]], [5, 7])

@@ -9,21 +9,31 @@ from mmvae_core.comparison.judging import written
 from mmvae_core.comparison.results import SCORES, Results, difference
 from mmvae_core.comparison.states import by_value, weights_by_subset
 
-__all__ = ["Answer", "answers", "compared"]
+__all__ = ["NOT_RUN", "Answer", "Line", "answers", "compared"]
 
+NOT_RUN = "not yet run"
 SHOWN = ("log_likelihood", "conditional_coherence", "unconditional_coherence", "linear_accuracy")
 SHORT = {
     "log_likelihood": "nats", "conditional_coherence": "conditional coherence",
     "unconditional_coherence": "unconditional coherence", "linear_accuracy": "linear accuracy",
     "processor_seconds": "seconds",
 }  # fmt: skip
-TOLD_APART = {1: "more", -1: "less", 0: "within seeds"}
+NAMES = {1: "better", -1: "worse", 0: "within seeds"}
+
+
+class Line(NamedTuple):
+    """A subject beside another: in words, and 1, 0 or -1 for each score, 1 where it is better."""
+
+    subject: str
+    text: str
+    signs: tuple[int, ...]
 
 
 class Answer(NamedTuple):
-    """A question, the lines that answer it, and how many runs they rest on."""
+    """A question, its short answer, the lines behind that, and how many runs they rest on."""
 
     question: str
+    short: str
     lines: tuple[str, ...]
     behind: str
 
@@ -33,63 +43,79 @@ def answers(results: Results, data: str = "polymnist") -> list[Answer]:
     found = []
     for question, answer in _QUESTIONS.items():
         used: list[str] = []
-        lines = tuple(answer(results, data, used))
-        behind = results.only(used).behind
-        found.append(Answer(question, lines or ("not yet run",), behind))
+        lines = list(answer(results, data, used))
+        short = "; ".join(dict.fromkeys(_summed(lines))) or NOT_RUN
+        texts = tuple(line.text for line in lines if line.text)
+        found.append(Answer(question, short, texts, results.only(used).behind))
     return found
 
 
 def compared(
     one: tuple[str, Results], other: tuple[str, Results], scores: Iterable[str] = SHOWN
-) -> str:
-    """``one`` against ``other`` in a sentence: differences, and whether seeds tell them apart.
+) -> Iterator[Line]:
+    """``one`` against ``other``: differences, and whether seeds tell them apart.
 
-    Empty where either has not been run.
+    Nothing where either has not been run.
     """
-    parts = []
+    parts, signs = [], []
     for score in scores:
         mine, theirs = one[1].score(score), other[1].score(score)
         if not mine.seeds or not theirs.seeds:
             continue
         gap, sign = difference(mine, theirs)
         decimals = SCORES[score].decimals
+        signs.append(sign * SCORES[score].better)
         parts.append(
             f"{gap:+.{decimals}f} {SHORT[score]} ({written(mine, decimals)} against "
-            f"{written(theirs, decimals)}: {TOLD_APART[sign]})"
+            f"{written(theirs, decimals)}: {NAMES[signs[-1]]})"
         )
-    text = "; ".join(parts).replace("-", "\u2212")
-    return f"{one[0]} against {other[0]}: {text}" if parts else ""
+    if parts:
+        text = "; ".join(parts).replace("-", "\u2212")
+        yield Line(one[0], f"{one[0]} against {other[0]}: {text}", tuple(signs))
 
 
-def _start(results: Results, data: str, used: list[str]) -> Iterator[str]:
+def _summed(lines: list[Line]) -> Iterator[str]:
+    """What the lines of every subject come to."""
+    for subject in dict.fromkeys(line.subject for line in lines):
+        signs = [sign for line in lines if line.subject == subject for sign in line.signs]
+        if signs:
+            counts = ", ".join(f"{NAMES[sign]} in {signs.count(sign)}" for sign in (1, -1, 0))
+            many = "comparison" if len(signs) == 1 else "comparisons"
+            yield f"{subject}: {counts} of {len(signs)} {many}"
+        else:
+            yield subject
+
+
+def _start(results: Results, data: str, used: list[str]) -> Iterator[Line]:
     def at(scale: str, start: float) -> Results:
         found = results.select(
-            recipe="code_vae", data=data, modalities=3, rho=0.0, scale=scale, initial_scale=start
+            recipe="code_vae", data=data, rho=0.0, scale=scale, initial_scale=start
         )
         used.extend(found.runs["key"])
         return found
 
     for start in (0.5, 0.95):
-        yield from _if(compared((f"σ < 1, started at {start:g},", at("bounded", start)),
-                                ("σ free", at("exponential", start))))  # fmt: skip
+        bounded, free = at("bounded", start), at("exponential", start)
+        for line in compared(("the bound σ < 1", bounded), ("σ free", free)):
+            yield line._replace(text=f"started at {start:g}: {line.text}")
     for scale, name in (("bounded", "σ < 1"), ("exponential", "σ free")):
-        yield from _if(compared((f"{name}, started at 0.5,", at(scale, 0.5)),
-                                ("at 0.95", at(scale, 0.95))))  # fmt: skip
+        for line in compared(("a start at 0.5", at(scale, 0.5)), ("at 0.95", at(scale, 0.95))):
+            yield line._replace(text=f"{name}: {line.text}")
 
 
-def _prior_once(results: Results, data: str, used: list[str]) -> Iterator[str]:
-    once = results.select(recipe="mopoe", data=data, modalities=3, aggregation="poe_prior_once")
-    searched = results.select(recipe="code_vae", data=data, modalities=3, rho=...)
+def _prior_once(results: Results, data: str, used: list[str]) -> Iterator[Line]:
+    once = results.select(recipe="mopoe", data=data, aggregation="poe_prior_once")
+    searched = results.select(recipe="code_vae", data=data, rho=...)
     used.extend([*once.runs["key"], *searched.runs["key"]])
     for rho in by_value(searched, "rho", "log_likelihood"):
         name = f"CoDE, ρ = {rho:g}" if not isinstance(rho, str) else f"CoDE, ρ {_said(rho)}"
         one = ("PoE with the prior once", once)
-        yield from _if(compared(one, (name, searched.select(rho=rho)), SHOWN[:2]))
+        yield from compared(one, (name, searched.select(rho=rho)), SHOWN[:2])
 
 
-def _unsearched(word: str) -> Callable[[Results, str, list[str]], Iterator[str]]:
-    def answer(results: Results, data: str, used: list[str]) -> Iterator[str]:
-        every = results.select(recipe="code_vae", data=data, modalities=3, rho=...)
+def _unsearched(word: str) -> Callable[[Results, str, list[str]], Iterator[Line]]:
+    def answer(results: Results, data: str, used: list[str]) -> Iterator[Line]:
+        every = results.select(recipe="code_vae", data=data, rho=...)
         used.extend(every.runs["key"])
         one = (f"ρ {_said(word)}", every.select(rho=word))
         for score in SHOWN:
@@ -100,49 +126,45 @@ def _unsearched(word: str) -> Callable[[Results, str, list[str]], Iterator[str]]
             if by_rho:
                 best = max(by_rho, key=lambda rho: by_rho[rho].mean)
                 other = (f"the best of {len(by_rho)} (ρ = {best:g})", every.select(rho=best))
-                yield from _if(compared(one, other, [score]))
+                yield from compared(one, other, [score])
 
     return answer
 
 
-def _predicted(results: Results, data: str, used: list[str]) -> Iterator[str]:
-    runs = results.select(recipe="code_vae", data=data, modalities=3, entropy_scale=...)
+def _predicted(results: Results, data: str, used: list[str]) -> Iterator[Line]:
+    runs = results.select(recipe="code_vae", data=data, entropy_scale=...)
     table = weights_by_subset(runs)
     used.extend(table["key"].unique())
     for gamma, part in table.groupby("entropy_scale"):
         equal = 1 / part["given"].nunique()
         off = (part["weight"] - part["predicted"]).abs()
+        moved = (part["weight"] - equal).abs().mean()
         best = part.groupby("given")["weight"].mean()
-        yield (
+        yield Line(
+            f"γ = {gamma:g}: off by {off.mean():.4f}, where weights are {moved:.4f} off equal ones",
             f"γ = {gamma:g}: learned weights are {off.mean():.4f} off softmax(L/γ) on average, "
-            f"{off.max():.4f} at most, and {(part['weight'] - equal).abs().mean():.4f} off equal "
-            f"ones; the largest, {best.max():.2f}, is that of {best.idxmax()}"
+            f"{off.max():.4f} at most; the largest, {best.max():.2f}, is that of {best.idxmax()}, "
+            f"the smallest, {best.min():.2f}, that of {best.idxmin()}",
+            (),
         )
 
 
-def _sampled(results: Results, data: str, used: list[str]) -> Iterator[str]:
+def _sampled(results: Results, data: str, used: list[str]) -> Iterator[Line]:
     def drawn(number: Any) -> Results:
-        found = results.select(
-            recipe="code_vae", data=data, modalities=3, weights="equal", subset_samples=number
-        )
+        found = results.select(recipe="code_vae", data=data, weights="equal", subset_samples=number)
         used.extend(found.runs["key"])
         return found
 
     for number in (1, 2):
         one = (f"{number} of 7 subsets a sample", drawn(number))
-        yield from _if(compared(one, ("all 7", drawn(None)), [*SHOWN, "processor_seconds"]))
+        yield from compared(one, ("all 7", drawn(None)), [*SHOWN, "processor_seconds"])
 
 
 def _said(rho: str) -> str:
-    return {"learned": "learned", "shared_prior": "from the shared prior"}.get(rho, rho)
+    return {"learned": "learned", "shared_prior": "of the shared prior"}.get(rho, rho)
 
 
-def _if(text: str) -> Iterator[str]:
-    if text:
-        yield text
-
-
-_QUESTIONS: dict[str, Callable[[Results, str, list[str]], Iterator[str]]] = {
+_QUESTIONS: dict[str, Callable[[Results, str, list[str]], Iterator[Line]]] = {
     "Is it the bound σ < 1 that helps training, or only a small σ at the start?": _start,
     "Does PoE with the prior counted once beat CoDE at every ρ?": _prior_once,
     "Does the correlation of the shared prior, with nothing to search, match the best ρ?":

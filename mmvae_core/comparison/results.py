@@ -35,7 +35,16 @@ from mmvae_core import data as datasets
 from mmvae_core import recipes, sweeps
 from mmvae_core.sweeps import Run
 
-__all__ = ["SCORES", "USUAL", "Results", "Score", "Spread", "difference", "spread"]
+__all__ = [
+    "SCORES",
+    "USUAL",
+    "Results",
+    "Score",
+    "Spread",
+    "difference",
+    "spread",
+    "usual",
+]
 
 
 @dataclass(frozen=True)
@@ -62,11 +71,24 @@ SCORES: dict[str, Score] = {
 }
 # What a study varies, and what holds where it does not. A recipe's own options are beside these.
 USUAL: dict[str, Any] = {
-    "beta": 1.0, "scale": "bounded", "initial_scale": None, "subset_samples": None
+    "beta": 1.0, "scale": "bounded", "initial_scale": None, "subset_samples": None,
+    "mixed_precision": False,
 }  # fmt: skip
+# The same at full size: the paper's networks, latents and beta, on a GPU.
+FULL = "full_"
+USUAL_AT_FULL_SIZE = {**USUAL, "beta": 2.5, "scale": "exponential", "mixed_precision": True}
+FULL_NETWORKS = "polymnist"
+COPY = "noisy_copy"
 NO_JOINT_MODEL = ("mmvm",)
 WHOLE = 0.75  # of the longest of its seeds: a run below it was interrupted
 SURE = 0.05  # a difference between seeds is taken as one where chance gives it more rarely
+
+
+def usual(data: str) -> dict[str, Any]:
+    """What holds of runs on these data where a study does not vary it."""
+    full = data.startswith(FULL)
+    modalities = 2 if data.endswith(COPY) else 5 if full else 3
+    return {**(USUAL_AT_FULL_SIZE if full else USUAL), "modalities": modalities}
 
 
 class Spread(NamedTuple):
@@ -127,7 +149,8 @@ class Results:
     Attributes:
         rows: the rows of finished runs.
         failed: one row for each run that failed, with its error.
-        runs: one line a run: its parameters and :data:`SCORES` (NaN where not measured).
+        runs: one line a run: its parameters and :data:`SCORES` (NaN where not measured). Data at
+            full size are called ``full_polymnist`` and so on: they do not mix with small ones.
     """
 
     def __init__(self, rows: pd.DataFrame) -> None:
@@ -153,9 +176,10 @@ class Results:
 
         Args:
             wanted: column and value; a list for any of several, ``...`` for whatever it is. What a
-                study can vary (:data:`USUAL`, and the recipes' own options) and is not named here
-                has to be as usual. So ``select(recipe="code_vae")`` has one correlation, the
-                default, and ``select(recipe="code_vae", rho=...)`` has all of them.
+                study can vary (:func:`usual`, and the recipes' own options) and is not named here
+                has to be as usual, and training as long as any on the same data. So
+                ``select(recipe="code_vae")`` has one correlation, the default, and
+                ``select(recipe="code_vae", rho=...)`` has all of them.
 
         Raises:
             ValueError: no run has such a column.
@@ -166,9 +190,13 @@ class Results:
             known = ", ".join(sorted(runs.columns))
             raise ValueError(f"the runs have no column {', '.join(unknown)}; they have {known}")
         keep = np.ones(len(runs), dtype=bool)
-        for name, value in {**USUAL, **wanted}.items():
-            if value is not ...:
-                keep &= np.array([_is(cell, value) for cell in runs[name]], dtype=bool)
+        for name, value in wanted.items():
+            keep &= np.array([_is(cell, value) for cell in runs[name]], dtype=bool)
+        for name in {"modalities", *USUAL} - set(wanted):
+            cells = zip(runs[name], runs["data"], strict=True)
+            keep &= np.array([_is(cell, usual(data)[name]) for cell, data in cells], dtype=bool)
+        if "epochs" not in wanted:
+            keep &= (runs["epochs"] == runs.groupby("data")["epochs"].transform("max")).to_numpy()
         for i, text in enumerate(runs["options"]):
             keep[i] &= set(json.loads(text)) <= set(wanted)
         return self.only(runs["key"][keep])
@@ -230,10 +258,12 @@ def _scored(rows: pd.DataFrame) -> pd.DataFrame:
     measured = {"metric", "given", "generated", "value", "stderr", "count"}
     runs = rows[[name for name in rows.columns if name not in measured]].drop_duplicates("key")
     options = {name for recipe in recipes.RECIPES for name in recipes.option_names(recipe)}
-    absent = sorted((options | set(USUAL) | {"noise"}) - set(runs.columns))
+    absent = sorted((options | set(USUAL) | {"noise", "networks", "epochs"}) - set(runs.columns))
     runs = runs.assign(**dict.fromkeys(absent))
+    full = runs["networks"] == FULL_NETWORKS
+    runs["data"] = runs["data"].where(~full, FULL + runs["data"])
     # A run's columns hold what its data were told, not what goes without saying.
-    silent = (runs["data"] == "noisy_copy") & runs["noise"].isna()
+    silent = runs["data"].str.endswith(COPY) & runs["noise"].isna()
     runs.loc[silent, "noise"] = signature(datasets.noisy_copy).parameters["noise"].default
     runs = runs.set_index("key", drop=False).rename_axis(None)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mmvae_core.comparison.judging import written
-from mmvae_core.comparison.results import SCORES, Results, Spread, spread
+from mmvae_core.comparison.results import SCORES, Results, Spread, spread, usual
 from mmvae_core.metrics.weights import predicted_weights
 
 __all__ = [
@@ -179,9 +179,13 @@ def baseline_runs(results: Results, data: str, beta: float = 1.0) -> Results:
     Where it has not been run, ``mopoe``, whose objective is the same.
     """
     code = results.select(
-        recipe="code_vae", data=data, modalities=3, rho=0.0, weights="equal", beta=beta
+        recipe="code_vae",
+        data=data,
+        rho=0.0,
+        weights="equal",
+        beta=beta,
     )
-    return code if len(code) else results.select(recipe="mopoe", data=data, modalities=3, beta=beta)
+    return code if len(code) else results.select(recipe="mopoe", data=data, beta=beta)
 
 
 def clean_pictures(results: Results, noise: float) -> dict[float, Spread]:
@@ -203,7 +207,7 @@ def baseline_marks(
 ) -> dict[float, tuple[Mark | None, Mark | None]]:
     """Baseline and CoDE-VAE at its defaults as marks of two scores, for every beta."""
     found = {}
-    every = results.select(recipe="code_vae", data=data, modalities=3, beta=...)
+    every = results.select(recipe="code_vae", data=data, beta=...)
     for beta in sorted(every.runs["beta"].unique()):
         sides = (baseline_runs(results, data, beta), every.select(beta=beta))
         first, second = (next(iter(trade_off(side, x, y)), None) for side in sides)
@@ -221,12 +225,12 @@ def rho_search(
         and ``"shared_prior"`` (CoDE) and ``"poe_prior_once"`` (MoPoE); and all runs behind them.
     """
     every = results.select(recipe="code_vae", data=data, modalities=..., rho=...)
-    once = results.select(recipe="mopoe", data=data, modalities=3, aggregation="poe_prior_once")
+    once = results.select(recipe="mopoe", data=data, aggregation="poe_prior_once")
     panels: dict[int, dict[str, dict[Any, Spread]]] = {}
     for number in sorted(every.runs["modalities"].unique()):
         part = every.select(modalities=int(number), rho=...)
         panels[int(number)] = {score: by_value(part, "rho", score) for score in scores}
-    three = panels.get(3, {})
+    three = panels.get(usual(data)["modalities"], {})
     others = {}
     for score in scores:
         by_rho = three.get(score, {})
@@ -240,7 +244,11 @@ def starts(
 ) -> tuple[dict[tuple[str, float], dict[str, Spread]], Results]:
     """Scores by the map of the encoder's scale and its start, at rho = 0; and the runs behind."""
     every = results.select(
-        recipe="code_vae", data=data, modalities=3, rho=0.0, scale=..., initial_scale=...
+        recipe="code_vae",
+        data=data,
+        rho=0.0,
+        scale=...,
+        initial_scale=...,
     )
     every = every.only(every.runs["key"][every.runs["initial_scale"].notna()])
     found = {}
@@ -264,20 +272,24 @@ def rank(results: Results, best_in: str, of: str) -> tuple[str, int, int]:
 
 
 def score_sheet(
-    results: Results, scores: Sequence[str]
+    results: Results, scores: Sequence[str], by: Sequence[str] = ("recipe",)
 ) -> tuple[list[str], list[list[str]], list[int]]:
-    """Every recipe's scores as text, mean and spread: header, rows and widths of a table."""
+    """Every configuration's scores as text, mean and spread: header, rows and widths of a table.
+
+    Args:
+        by: columns that tell configurations apart; they come first in every row.
+    """
     rows = []
-    for recipe, part in results.runs.groupby("recipe"):
+    for values, part in results.runs.groupby(list(by), dropna=False):
         own = results.only(part["key"])
         cells = [own.score(name) for name in scores]
         rows.append([
-            str(recipe),
+            *("" if pd.isna(value) else f"{value}" for value in values),
             *(written(cell, SCORES[name].decimals) if cell.seeds else ""
               for name, cell in zip(scores, cells, strict=True)),
         ])  # fmt: skip
-    header = ["recipe", *(SCORES[name].label for name in scores)]
-    return header, rows, [22, *[16] * len(scores)]
+    header = [*by, *(SCORES[name].label for name in scores)]
+    return header, rows, [22, *[12] * (len(by) - 1), *[16] * len(scores)]
 
 
 def checks(
@@ -299,13 +311,13 @@ def checks(
     found["the weights of the subsets sum to 1"] = (
         bool(np.allclose(weights, 1, atol=1e-4)) if len(weights) else None
     )
-    traces = by_cardinality(results.select(recipe="code_vae", data=data, modalities=3),
+    traces = by_cardinality(results.select(recipe="code_vae", data=data),
                             "posterior_trace").get("code_vae", {})  # fmt: skip
     sizes = sorted(traces)
     found["CoDE-VAE is surer the more views it is given"] = (
         all(traces[a].mean > traces[b].mean for a, b in pairwise(sizes)) if sizes else None
     )
-    alone = results.select(recipe="vae", data=data, modalities=3).score("conditional_coherence")
+    alone = results.select(recipe="vae", data=data).score("conditional_coherence")
     found["VAEs that know of no other view are no better than a guess"] = (
         alone.mean < 0.2 if alone.seeds else None
     )

@@ -68,7 +68,9 @@ class PlaneOfRuns:
     ) -> None:
         self.results, self.samples = results, dict(samples or {})
         self.error, self.note, self.canvas = ErrorLine(), widgets.HTML(), widgets.HTML()
-        known = [d for d in ("polymnist", "digits") if d in set(results.runs["data"])] or [data]
+        there = set(results.runs["data"])
+        known = [name for name in ("polymnist", "digits", "full_polymnist") if name in there]
+        known = known or [data]
         self._held = False
         scores = [(score.label, name) for name, score in SCORES.items()]
         self.data = _dropdown("data", known, data if data in known else known[0])
@@ -201,10 +203,9 @@ def predict_the_leader(
     results: Results, data: str = "polymnist", samples: str | Path | None = None
 ) -> Prediction:
     """The opening question of notebook 07, answered by the table; it unlocks the plane of runs."""
-    plain = results.select(data=data, modalities=3)
+    plain = results.select(data=data)
     leader, place, among = rank(plain, "log_likelihood", "conditional_coherence")
-    options = ["It leads there too.", "It is in the upper half there.",
-               "It is in the lower half there."]  # fmt: skip
+    options = ["first there too", "in the upper half", "in the lower half"]
     answer = 0 if place <= 1 else 1 if 2 * place <= among else 2
     why = (
         f"{MODELS[leader].label} leads in likelihood and is number {place} of {among} in coherence."

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mmvae_core.comparison import SCORES, Speed, Spread, spread
-from mmvae_core.figures.comparison import HALO, MODELS, axis_label, caption, empty
+from mmvae_core.figures.comparison import HALO, MODELS, Panels, axis_label, caption, empty
 from mmvae_core.figures.style import INK, MUTED, RuleStyle, Still, theme
 from mmvae_core.published import PublishedTable
 
@@ -65,7 +65,7 @@ def gap_picture(gaps: Mapping[str, Mapping[str, Mapping[int, Spread]]], behind: 
             _end_names(ax, lines, places[-1] - places[0])
         caption(figure, f"{behind}. Above 0: worse pictures than a VAE of that modality alone, "
                 "whose own runs lie in the grey band.")  # fmt: skip
-    return Still(figure)
+    return Panels(figure)
 
 
 def size_picture(found: Mapping[str, Mapping[int, Spread]], ylabel: str, behind: str) -> Still:
@@ -82,7 +82,7 @@ def size_picture(found: Mapping[str, Mapping[int, Spread]], ylabel: str, behind:
             ax.set_xticks(places)
             _end_names(ax, found, max(1, places[-1] - places[0]))
         caption(figure, f"{behind}. Arms: one standard deviation over seeds.")
-    return Still(figure)
+    return Panels(figure)
 
 
 def rho_picture(
@@ -100,7 +100,7 @@ def rho_picture(
     columns = list(panels) or [3]
     with theme():
         figure, axes = plt.subplots(
-            len(scores), len(columns), figsize=(2.75 * len(columns), 2.2 * len(scores) + 0.8),
+            len(scores), len(columns), figsize=(2.6 * len(columns), 1.9 * len(scores) + 0.8),
             squeeze=False, sharex=True,
         )  # fmt: skip
         for i, (row, score) in enumerate(zip(axes, scores, strict=True)):
@@ -134,7 +134,7 @@ def rho_picture(
         labels = ["CoDE-VAE, ρ by hand", *(f"{s.label}, M = 3" for s in UNSEARCHED.values())]
         figure.legend(keys, labels, loc="outside upper left", ncols=4, fontsize=8.5)
         caption(figure, f"{behind}. Arms and bands: one standard deviation over seeds.")
-    return Still(figure)
+    return Panels(figure)
 
 
 def weights_picture(table: pd.DataFrame, behind: str) -> Still:
@@ -147,7 +147,7 @@ def weights_picture(table: pd.DataFrame, behind: str) -> Still:
     gammas = sorted(table["entropy_scale"].unique(), reverse=True)
     count = max(1, len(gammas))
     with theme():
-        figure, axes = plt.subplots(2, count, figsize=(3.6 * count, 6.2), squeeze=False)
+        figure, axes = plt.subplots(2, count, figsize=(3.4 * count, 5.6), squeeze=False)
         if not gammas:
             empty(axes[0, 0])
             empty(axes[1, 0])
@@ -157,7 +157,7 @@ def weights_picture(table: pd.DataFrame, behind: str) -> Still:
             axes[0, column].set_title(f"γ = {gamma:g} nats")
             _predicted(axes[1, column], part, column == 0)
         caption(figure, f"{behind}. Arms: one standard deviation over seeds.")
-    return Still(figure)
+    return Panels(figure)
 
 
 def copy_picture(
@@ -194,7 +194,7 @@ def copy_picture(
         left.legend()
         caption(figure, f"Ours: {behind}. Pictures, networks and the measure differ: compare the "
                 "order of the two lines, not their heights.")  # fmt: skip
-    return Still(figure)
+    return Panels(figure)
 
 
 def start_picture(found: Mapping[tuple[str, float], Mapping[str, Spread]], behind: str) -> Still:
@@ -218,13 +218,13 @@ def start_picture(found: Mapping[tuple[str, float], Mapping[str, Spread]], behin
         if found:
             axes[0, 0].legend()
         caption(figure, f"{behind}. Arms: one standard deviation over seeds.")
-    return Still(figure)
+    return Panels(figure)
 
 
 def speed_picture(speeds: Mapping[str, Speed], recipes: Sequence[str], note: str) -> Still:
     """Seconds and memory of a training step by the number of modalities."""
     with theme():
-        figure, axes = plt.subplots(1, 2, figsize=(10.4, 4.6))
+        figure, axes = plt.subplots(1, 2, figsize=(10.2, 4.2))
         for ax, field, label in zip(
             axes, ("seconds", "memory"), ("seconds a step", "peak memory (MiB)"), strict=True
         ):
@@ -242,7 +242,7 @@ def speed_picture(speeds: Mapping[str, Speed], recipes: Sequence[str], note: str
             ax.set_xticks(places)
             _end_names(ax, found, places[-1] - places[0])
         caption(figure, note)
-    return Still(figure)
+    return Panels(figure)
 
 
 def _line(ax: Axes, points: Mapping[Any, Spread], style: RuleStyle) -> None:

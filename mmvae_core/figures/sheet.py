@@ -49,11 +49,13 @@ class Sheet:
                 lines.append(" ".join(parts).rstrip())
         return "\n".join(lines)
 
-    def _repr_html_(self) -> str:
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         style = "text-align:left;vertical-align:top"
         head = "".join(f'<th style="{style}">{html.escape(name)}</th>' for name in self.header)
         body = "".join(
             "<tr>" + "".join(f'<td style="{style}">{html.escape(c)}</td>' for c in row) + "</tr>"
             for row in self.rows
         )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        # Once is enough in a stored notebook; print() gives the lines.
+        return {"text/html": table, "text/plain": f"a table of {len(self.rows)} rows"}

@@ -183,6 +183,11 @@ def test_marks_are_means_over_seeds_with_their_keys(tmp_path):
     assert (mvae.x.mean, mvae.x.sd) == pytest.approx((1.0, 1.0))
     assert (mvae.y.mean, mvae.y.sd) == pytest.approx((-10.0, 2.0))
     assert mvae.keys == tuple(Run("mvae", seed=s, **BASE).key for s in range(3))
+    assert mvae.points == tuple(zip(mvae.x.values, mvae.y.values, strict=True))
+    # A score that one run lacks is a mean over the others; the run has no point.
+    results.runs.loc[results.runs["seed"] == 1, "log_likelihood"] = np.nan
+    _, mvae = comparison.trade_off(results, "unconditional_coherence", "log_likelihood")
+    assert (mvae.x.seeds, mvae.y.seeds, len(mvae.points)) == (3, 2, 2)
     with pytest.raises(ValueError, match="no score is called 'fid'"):
         comparison.trade_off(results, "fid", "log_likelihood")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import shutil
 from itertools import product
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from mmvae_core.data import Batch
 from mmvae_core.explore.comparison import PlaneOfRuns, predict_the_leader, read_samples
 from mmvae_core.figures import comparison as planes
 from mmvae_core.figures import comparison_lines as lines
+from mmvae_core.figures.comparison_kept import save_pictures
 from mmvae_core.figures.sheet import Sheet
 from mmvae_core.figures.style import Still
 from mmvae_core.model import MultimodalVAE
@@ -79,10 +81,17 @@ def assert_drawn_is_state(explorer: PlaneOfRuns) -> None:
         np.testing.assert_allclose(trace.y, [mark.y.mean for mark in own])
         np.testing.assert_allclose(trace.error_y.array, [mark.y.sd for mark in own])
         dots = traces[f"runs of {recipe}"]
-        assert len(dots.x) == sum(mark.x.seeds for mark in own)
-        assert [text for text in trace.text if text] == [style.label] * bool(own)
+        assert len(dots.x) == sum(len(mark.points) for mark in own)
+        (note,) = [note for note in explorer.figure.layout.annotations if note.name == recipe]
+        assert note.visible == bool(own) and note.text == style.label
+        if own:
+            assert (note.x, note.y) == (own[-1].x.mean, own[-1].y.mean)
     assert names <= {name for name, toggle in explorer.recipes.items() if toggle.value}
     assert explorer.figure.layout.xaxis.title.text == planes.axis_label(explorer.x.value)
+    for axis, values in (("x", [m.x.mean for m in explorer.marks]),
+                         ("y", [m.y.mean for m in explorer.marks])):  # fmt: skip
+        low, high = explorer.figure.layout[f"{axis}axis"].range
+        assert all(low < value < high for value in values), "no mark is cut off"
 
 
 def test_every_control_redraws_what_the_table_says(results: Results) -> None:
@@ -316,6 +325,21 @@ def test_speeds_are_drawn_by_recipe() -> None:
     assert places(still, 0) == [(2, 1.0), (5, 3.0)] and places(still, 1) == [(2, 9.0)]
 
 
+def test_the_kept_pictures_are_written_with_and_without_runs(
+    results: Results, tmp_path: Path
+) -> None:
+    figures = Path(__file__).resolve().parents[1] / "figures"
+    shutil.copy(figures / "recipe_speed.json", tmp_path)
+    without = save_pictures(Results.read(tmp_path / "none"), tmp_path)
+    sheet = np.full((68, 396, 3), 200, dtype=np.uint8)
+    np.savez_compressed(tmp_path / "07_samples.npz", **{"polymnist/code_vae": sheet})
+    before = {path: path.read_bytes() for path in without}
+    written = save_pictures(results, tmp_path)
+    assert written == without and len(set(written)) == 12
+    same = {path.name for path in written if path.read_bytes() == before[path]}
+    assert same == {"07_cost.png", "07_copy.png", "07_start.png"}, "the table has nothing for these"
+
+
 def test_pictures_without_runs_say_so() -> None:
     stills = [
         planes.trade_off_picture([("log_likelihood", "linear_accuracy", [])], ""),
@@ -329,6 +353,7 @@ def test_pictures_without_runs_say_so() -> None:
         ),
         lines.copy_picture({}, published.TABLES["table_12"], ""),
         lines.start_picture({}, ""),
+        planes.samples_picture({}),
     ]
     for still in stills:
         assert still._repr_png_()

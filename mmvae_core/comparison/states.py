@@ -38,13 +38,15 @@ __all__ = [
 class Mark(NamedTuple):
     """One configuration in a plane of two scores, with its runs.
 
-    ``name`` holds the values of the columns that were grouped by, the recipe first.
+    ``name`` holds the values of the columns that were grouped by, the recipe first; ``points`` are
+    the runs that have both scores.
     """
 
     name: tuple[Any, ...]
     x: Spread
     y: Spread
     keys: tuple[str, ...]
+    points: tuple[tuple[float, float], ...] = ()
 
     @property
     def recipe(self) -> str:
@@ -60,15 +62,20 @@ def trade_off(results: Results, x: str, y: str, by: Sequence[str] = ("recipe",))
         by: columns that tell configurations apart, the recipe first.
 
     Returns:
-        Marks in the order of ``by``; a run without one of the scores is left out.
+        Marks in the order of ``by``. Each score is a mean over the runs that have it; a
+        configuration without one of the two is left out.
     """
     for name in (x, y):
         if name not in SCORES:
             raise ValueError(f"no score is called {name!r}; there are {', '.join(SCORES)}")
-    runs = results.runs.dropna(subset=[x, y])
     marks = []
-    for name, part in runs.groupby(list(by), dropna=False, sort=True):
-        marks.append(Mark(tuple(name), spread(part[x]), spread(part[y]), tuple(part["key"])))
+    for name, part in results.runs.groupby(list(by), dropna=False, sort=True):
+        mark = Mark(
+            tuple(name), spread(part[x]), spread(part[y]), tuple(part["key"]),
+            tuple(part.dropna(subset=[x, y])[[x, y]].itertuples(index=False, name=None)),
+        )  # fmt: skip
+        if mark.x.seeds and mark.y.seeds:
+            marks.append(mark)
     return marks
 
 

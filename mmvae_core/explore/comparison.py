@@ -19,9 +19,9 @@ import plotly.graph_objects as go
 from jaxtyping import UInt8
 from PIL import Image
 
-from mmvae_core.comparison import SCORES, Mark, Results, rank, trade_off
+from mmvae_core.comparison import SCORES, Mark, Results, Spread, rank, trade_off
 from mmvae_core.explore.controls import ErrorLine, Picture, Prediction, mime_bundle
-from mmvae_core.figures.comparison import MODELS, axis_label, trade_off_picture
+from mmvae_core.figures.comparison import MODELS, arranged, axis_label, trade_off_picture
 from mmvae_core.figures.style import INK, MUTED
 
 __all__ = ["PlaneOfRuns", "predict_the_leader", "read_samples"]
@@ -31,6 +31,9 @@ SYMBOLS = {"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v"
            "<": "triangle-left", ">": "triangle-right", "P": "cross", "X": "x", "h": "hexagon",
            "p": "pentagon", "*": "star", "d": "diamond-tall"}  # fmt: skip
 WIDTH, HEIGHT = 1060, 480  # pixels
+MARGIN = {"l": 70, "r": 20, "t": 12, "b": 54}
+LETTER, LINE = 7.0, 16.0  # pixels of a letter and of a line of a name
+PIXELS_A_POINT = 4 / 3  # of type, on the page
 ALL = "all"
 SAMPLES_COMMAND = "python figures/make_07_comparison.py --samples"
 
@@ -160,22 +163,41 @@ class PlaneOfRuns:
         runs = self.shown
         self.marks = trade_off(runs, self.x.value, self.y.value, ("recipe", "beta", "rho"))
         with self.figure.batch_update():
-            for i, (name, style) in enumerate(MODELS.items()):
+            for i, name in enumerate(MODELS):
                 own = [mark for mark in self.marks if mark.recipe == name]
                 means, dots = self.figure.data[2 * i], self.figure.data[2 * i + 1]
                 means.x, means.y = [m.x.mean for m in own], [m.y.mean for m in own]
                 means.error_x.array, means.error_y.array = _arms(own)
-                means.text = [style.label if k == len(own) - 1 else "" for k in range(len(own))]
                 means.customdata = [_told(mark, self.x.value, self.y.value) for mark in own]
-                dots.x = [value for m in own for value in m.x.values]
-                dots.y = [value for m in own for value in m.y.values]
+                dots.x = [x for m in own for x, _ in m.points]
+                dots.y = [y for m in own for _, y in m.points]
             self.figure.layout.xaxis.title.text = axis_label(self.x.value)
             self.figure.layout.yaxis.title.text = axis_label(self.y.value)
+            self._name()
         self.note.value = (
             f'<span style="color:#5c6370;font-size:13px">{html.escape(runs.behind)}. Arms: one '
             "standard deviation over seeds; small dots: the runs. Point at a mark for its numbers."
             "</span>"
         )
+
+    def _name(self) -> None:
+        """Axes around all marks, and a name beside the last mark of every recipe."""
+        ranges = [_range([getattr(mark, axis) for mark in self.marks]) for axis in "xy"]
+        self.figure.layout.xaxis.range, self.figure.layout.yaxis.range = ranges
+        last = {mark.recipe: mark for mark in self.marks}
+        inner = np.array([WIDTH - MARGIN["l"] - MARGIN["r"], HEIGHT - MARGIN["t"] - MARGIN["b"]])
+        low, high = np.array(ranges, dtype=float).T
+        places = np.array([(mark.x.mean, mark.y.mean) for mark in last.values()]).reshape(-1, 2)
+        names = [MODELS[name].label for name in last]
+        sizes = np.array([(LETTER * len(name), LINE) for name in names]).reshape(-1, 2)
+        frame = (0.0, 0.0, float(inner[0]), float(inner[1]))
+        moved = arranged((places - low) / (high - low) * inner, sizes, frame, PIXELS_A_POINT)
+        where = dict(zip(last, zip(places, moved, strict=True), strict=True))
+        for name, note in zip(MODELS, self.figure.layout.annotations, strict=True):
+            note.visible = name in where
+            if name in where:
+                (x, y), (dx, dy) = where[name]
+                note.update(x=float(x), y=float(y), ax=float(dx), ay=float(-dy))
 
     def _sheet_chosen(self, _: Any) -> None:
         if not self._held:
@@ -245,6 +267,15 @@ def _arms(marks: list[Mark]) -> tuple[list[float], list[float]]:
     return [a for a, _ in arms], [b for _, b in arms]
 
 
+def _range(values: list[Spread]) -> list[float]:
+    """The ends of an axis around all marks with their arms, with room for names."""
+    ends = [v.mean + k * (0.0 if np.isnan(v.sd) else v.sd) for v in values for k in (-1, 1)]
+    if not ends:
+        return [0.0, 1.0]
+    room = 0.09 * (max(ends) - min(ends)) or 0.1 * (abs(ends[0]) or 1.0)
+    return [min(ends) - room, max(ends) + room]
+
+
 def _told(mark: Mark, x: str, y: str) -> str:
     """What pointing at a mark says."""
     beta, rho = mark.name[1:]
@@ -254,7 +285,7 @@ def _told(mark: Mark, x: str, y: str) -> str:
     for name, value in ((x, mark.x), (y, mark.y)):
         sd = "" if np.isnan(value.sd) else f" ± {value.sd:.3g}"
         parts.append(f"{SCORES[name].label}: {value.mean:.4g}{sd}")
-    parts.append(f"{mark.x.seeds} seeds")
+    parts.append(f"{len(mark.keys)} seeds")
     return "<br>".join(parts)
 
 
@@ -263,8 +294,7 @@ def _empty() -> Picture:
     for name, style in MODELS.items():
         arm = dict(type="data", array=[], thickness=1.2, width=0, color=style.color)
         traces.append(go.Scatter(
-            name=name, mode="markers+text", textposition="top right", cliponaxis=False,
-            textfont=dict(color=style.color, size=12), error_x=dict(arm), error_y=dict(arm),
+            name=name, mode="markers", cliponaxis=False, error_x=dict(arm), error_y=dict(arm),
             marker=dict(color=style.color, symbol=SYMBOLS[style.marker], size=11,
                         line=dict(color="white", width=1)),
             hovertemplate="%{customdata}<extra></extra>",
@@ -273,11 +303,17 @@ def _empty() -> Picture:
             name=f"runs of {name}", mode="markers", hoverinfo="skip",
             marker=dict(color=style.color, size=4, opacity=0.5),
         ))  # fmt: skip
+    names = [
+        dict(name=name, text=style.label, showarrow=True, arrowhead=0, arrowwidth=0.8, standoff=6,
+             arrowcolor="#c5c9d0", visible=False, borderpad=0, x=0, y=0, ax=0, ay=0,
+             font=dict(color=style.color, size=12))
+        for name, style in MODELS.items()
+    ]  # fmt: skip
     figure = Picture(traces)
     axis = dict(showgrid=True, gridcolor="#eceef1", zeroline=False, showline=True, linecolor=MUTED,
                 fixedrange=True, automargin=True)  # fmt: skip
     figure.update_layout(
-        template="none", width=WIDTH, height=HEIGHT, margin=dict(l=70, r=110, t=12, b=54),
+        template="none", width=WIDTH, height=HEIGHT, margin=MARGIN, annotations=names,
         font=dict(family=FONT, size=13, color=INK), showlegend=False, hovermode="closest",
         dragmode=False, xaxis=axis, yaxis=axis,
     )  # fmt: skip

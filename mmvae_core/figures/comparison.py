@@ -29,11 +29,13 @@ from mmvae_core.model import MultimodalVAE
 
 __all__ = [
     "MODELS",
+    "arranged",
     "baseline_picture",
     "beta_picture",
     "empty",
     "name_points",
     "sample_sheet",
+    "samples_picture",
     "trade_off_picture",
 ]
 
@@ -58,6 +60,7 @@ NAMELESS = RuleStyle("a recipe", "#5c6370", "solid", "o")
 HALO = [withStroke(linewidth=2.5, foreground="white")]
 SHEET_SAMPLES = 6
 BAND = 4  # pixels of white between the real pictures and the generated ones, and between blocks
+BLOCKS = ("given only m0", "given only m1", "given only m2", "drawn from the prior")
 NOT_RUN = "not yet run"
 
 
@@ -212,6 +215,30 @@ def sample_sheet(model: MultimodalVAE, batch: Batch) -> UInt8[np.ndarray, "H W 3
     return (np.concatenate(parts, axis=1) * 255).round().astype(np.uint8)
 
 
+def samples_picture(sheets: Mapping[str, UInt8[np.ndarray, "H W 3"]]) -> Still:
+    """Stored sheets of samples above each other, by the recipe's name; blocks are named on top."""
+    with theme():
+        count = max(1, len(sheets))
+        figure, axes = plt.subplots(count, 1, figsize=(9.6, 1.75 * count + 0.35), squeeze=False)
+        for i, (ax, (recipe, sheet)) in enumerate(zip(axes[:, 0], sheets.items(), strict=False)):
+            ax.imshow(sheet, interpolation="nearest", aspect="auto")
+            ax.set_ylabel(MODELS[recipe].label, rotation=0, ha="right", va="center", labelpad=34)
+            height, width = sheet.shape[:2]
+            ax.set_yticks([height / 10, height * 0.62], ["given", "made"], fontsize=8.5)
+            ax.set_xticks([])
+            ax.tick_params(length=0)
+            ax.spines[:].set_visible(False)
+            for k, name in enumerate(BLOCKS if i == 0 else ()):
+                ax.text((k + 0.02) / len(BLOCKS) * width, -3, name, va="bottom", fontsize=9.5)
+        if not sheets:
+            empty(axes[0, 0])
+        figure.supxlabel(
+            "A column is one sample. Top row: the real view that was given; below, what is made "
+            "of it in m0, m1 and m2.", x=0.01, ha="left", fontsize=8.5, color="#5c6370",
+        )  # fmt: skip
+    return Still(figure)
+
+
 def _block(real: Tensor, made: Sequence[Tensor]) -> np.ndarray:
     top, below = mosaic([real]), mosaic(made)
     return np.concatenate([top, np.ones((BAND, top.shape[1], 3)), below])
@@ -224,8 +251,8 @@ def draw_mark(
     ax.errorbar(mark.x.mean, mark.y.mean, xerr=_arm(mark.x.sd), yerr=_arm(mark.y.sd),
                 fmt=style.marker, color=style.color, markersize=size, markeredgecolor="white",
                 markeredgewidth=0.8, elinewidth=1.1, zorder=4)  # fmt: skip
-    if dots and len(mark.x.values) == len(mark.y.values):
-        ax.plot(mark.x.values, mark.y.values, ".", color=style.color, markersize=4, alpha=0.55,
+    if dots and mark.points:
+        ax.plot(*zip(*mark.points, strict=True), ".", color=style.color, markersize=4, alpha=0.55,
                 zorder=3)  # fmt: skip
 
 
@@ -241,35 +268,56 @@ def name_points(
         return
     places = ax.transData.transform([(x, y) for x, y, _, _ in points])
     scale = ax.figure.dpi / 72  # pixels a point of type
-    taken = [(x - 5 * scale, y - 5 * scale, x + 5 * scale, y + 5 * scale) for x, y in places]
-    frame = ax.get_window_extent()
-    offsets = [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)]
-    offsets += [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)]
-    for (x, y, text, color), (left, bottom) in zip(points, places, strict=True):
-        trial = ax.text(0, 0, text, fontsize=fontsize)
-        width, height = trial.get_window_extent().size
+    trials = [ax.text(0, 0, text, fontsize=fontsize) for _, _, text, _ in points]
+    sizes = np.array([trial.get_window_extent().size for trial in trials])
+    for trial in trials:
         trial.remove()
-        best: tuple[float, tuple[float, float], tuple[float, float, float, float]] | None = None
-        for distance in (8.0, 14.0, 22.0, 32.0):
-            for rank, (dx, dy) in enumerate(offsets):
-                cx = left + dx * (distance * scale + width / 2)
-                cy = bottom + dy * (distance * scale + height / 2)
-                box = (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
-                out = box[0] < frame.x0 or box[2] > frame.x1 or box[1] < frame.y0
-                cost = 1e6 * (out or box[3] > frame.y1) + 4.0 * distance + rank
-                cost += sum(_overlap(box, other) for other in taken)
-                if best is None or cost < best[0]:
-                    best = (cost, (dx * distance, dy * distance), box)
-        assert best is not None
-        _, (dx, dy), box = best
-        taken.append(box)
+    frame = ax.get_window_extent()
+    moved = arranged(places, sizes, (frame.x0, frame.y0, frame.x1, frame.y1), scale)
+    for (x, y, text, color), shift, size in zip(points, moved, sizes, strict=True):
+        far = (np.abs(shift) > size / 2 + 9 * scale).any()
         ax.annotate(
-            text, (x, y), xytext=(dx, dy), textcoords="offset points", color=color,
-            fontsize=fontsize, ha="left" if dx > 0 else "right" if dx < 0 else "center",
-            va="bottom" if dy > 0 else "top" if dy < 0 else "center", path_effects=HALO, zorder=6,
+            text, (x, y), xytext=shift / scale, textcoords="offset points", color=color,
+            fontsize=fontsize, ha="center", va="center", path_effects=HALO, zorder=6,
             arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkB": 3}
-            if max(abs(dx), abs(dy)) > 8 else None,
+            if far else None,
         ).set_in_layout(False)  # fmt: skip
+
+
+def arranged(
+    places: np.ndarray, sizes: np.ndarray, frame: tuple[float, float, float, float], scale: float
+) -> np.ndarray:
+    """Where the centres of names go, relative to their points: each where it covers fewest others.
+
+    Args:
+        places, sizes: of points and of names ``[N, 2]``, in pixels.
+        frame: left, bottom, right and top of the panel; names stay inside it.
+        scale: pixels a point of type.
+
+    Returns:
+        Displacements ``[N, 2]`` in pixels.
+    """
+    taken = [(x - 5 * scale, y - 5 * scale, x + 5 * scale, y + 5 * scale) for x, y in places]
+    sides = [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)]
+    sides += [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)]
+    moved = np.zeros((len(places), 2))
+    for i, ((x, y), (width, height)) in enumerate(zip(places, sizes, strict=True)):
+        best = np.inf
+        chosen = taken[i]
+        for distance in (8.0, 14.0, 22.0, 32.0, 44.0):
+            for rank, (right, up) in enumerate(sides):
+                dx = right * (distance * scale + width / 2)
+                dy = up * (distance * scale + height / 2)
+                box = (x + dx - width / 2, y + dy - height / 2,
+                       x + dx + width / 2, y + dy + height / 2)  # fmt: skip
+                outside = box[0] < frame[0] or box[2] > frame[2]
+                outside = outside or box[1] < frame[1] or box[3] > frame[3]
+                cost = 1e6 * outside + 4.0 * distance + rank
+                cost += sum(_overlap(box, other) for other in taken)
+                if cost < best:
+                    best, moved[i], chosen = cost, (dx, dy), box
+        taken.append(chosen)
+    return moved
 
 
 def caption(figure: Figure, text: str) -> None:

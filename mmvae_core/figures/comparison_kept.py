@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from mmvae_core import comparison
 from mmvae_core.comparison import Results
 from mmvae_core.figures import comparison as planes
@@ -14,12 +16,13 @@ from mmvae_core.published import TABLES
 __all__ = ["save_pictures"]
 
 DPI = 150
+SHOWN = ("code_vae", "mvae", "mmjsd")  # coherent; probable; neither draws well from the prior
 NOISES = (0.0, 0.25, 0.95)
 SPEED_NOTE = "One run a point, two cores, batch 256, D = 512; at M = 8 not all recipes were timed."
 
 
 def save_pictures(results: Results, folder: str | Path, data: str = "polymnist") -> list[Path]:
-    """Write figures/07_*.png from the table, and from recipe_speed.json in the same folder."""
+    """Write figures/07_*.png from the table; step times and samples are read in the same folder."""
     folder = Path(folder)
     coherence, nats = "conditional_coherence", "log_likelihood"
     plain = results.select(data=data)
@@ -65,9 +68,17 @@ def save_pictures(results: Results, folder: str | Path, data: str = "polymnist")
         "cost": lines.speed_picture(
             comparison.speed(folder / "recipe_speed.json"), list(planes.MODELS), SPEED_NOTE
         ),
+        "samples": planes.samples_picture(_samples(folder / "07_samples.npz", data)),
         "start": lines.start_picture(started, starters.behind),
     }  # fmt: skip
     return [_write(still, folder / f"07_{name}.png") for name, still in pictures.items()]
+
+
+def _samples(path: Path, data: str) -> dict[str, np.ndarray]:
+    if not path.exists():
+        return {}
+    with np.load(path) as stored:
+        return {name: stored[f"{data}/{name}"] for name in SHOWN if f"{data}/{name}" in stored}
 
 
 def _write(still: Still, path: Path) -> Path:

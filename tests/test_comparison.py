@@ -464,6 +464,15 @@ def test_a_judgement_adds_up_the_signs():
     assert of(0, -1) == "disagrees"
     assert of(1, -1, 0) == "mixed"
 
+    def parts(**signs):
+        return judge([Comparison("", s, part) for part, many in signs.items() for s in many])
+
+    assert parts(one=[1, 0], other=[1]) == "agrees"
+    assert parts(one=[1, 0], other=[0]) == "agrees in part"
+    assert parts(one=[-1], other=[0]) == "disagrees in part"
+    assert parts(one=[1], other=[-1]) == "mixed"
+    assert parts(one=[0], other=[0]) == "undecided"
+
 
 def test_a_slope_against_the_formula_and_two_slopes():
     rising = {2: spread([1.0, 1.2]), 3: spread([2.0, 2.2]), 5: spread([4.0, 4.2])}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from math import nan, sqrt
 from typing import Any, NamedTuple
@@ -14,28 +13,44 @@ from mmvae_core.comparison.results import SCORES, SURE, Spread, difference
 
 __all__ = ["OUTCOMES", "Comparison", "Slope", "against", "judge", "slope", "steeper", "written"]
 
-OUTCOMES = ("agrees", "disagrees", "mixed", "undecided", "not run")
+OUTCOMES = (
+    "agrees", "agrees in part", "mixed", "undecided", "disagrees in part", "disagrees", "not run"
+)  # fmt: skip
 
 
 class Comparison(NamedTuple):
-    """One statement about our runs: what it says, and 1, 0 or -1 for, undecided or against."""
+    """One statement about our runs: what it says, and 1, 0 or -1 for, undecided or against.
+
+    A claim may have parts, all of which it needs; ``part`` names the one that this belongs to.
+    """
 
     text: str
     sign: int
+    part: str = ""
 
 
 def judge(comparisons: Iterable[Comparison]) -> str:
     """One of :data:`OUTCOMES`.
 
+    A part of a claim agrees where seeds decide at least one of its comparisons and all that they
+    decide go its way. The claim agrees where all parts do; it agrees *in part* where some do and
+    the rest is undecided.
+
     >>> judge([Comparison("", 1), Comparison("", 0)]), judge([Comparison("", 0)]), judge([])
     ('agrees', 'undecided', 'not run')
+    >>> judge([Comparison("", 1, "one"), Comparison("", 0, "other")])
+    'agrees in part'
     """
-    signs = Counter(comparison.sign for comparison in comparisons)
-    if not signs:
+    parts: dict[str, set[int]] = {}
+    for comparison in comparisons:
+        parts.setdefault(comparison.part, set()).add(comparison.sign)
+    if not parts:
         return "not run"
-    if signs[1] and signs[-1]:
-        return "mixed"
-    return "agrees" if signs[1] else "disagrees" if signs[-1] else "undecided"
+    decided = set().union(*parts.values()) - {0}
+    if len(decided) != 1:
+        return "mixed" if decided else "undecided"
+    outcome = "agrees" if decided == {1} else "disagrees"
+    return outcome if all(signs & decided for signs in parts.values()) else f"{outcome} in part"
 
 
 class Slope(NamedTuple):
@@ -82,9 +97,9 @@ def written(value: Spread, decimals: int) -> str:
 
 
 def against(
-    one: tuple[str, Spread], other: tuple[str, Spread], score: str, expected: int
+    one: tuple[str, Spread], other: tuple[str, Spread], score: str, expected: int, part: str = ""
 ) -> Comparison:
     """``one`` beside ``other``; ``expected`` is 1 where one should have more, -1 where less."""
     decimals = SCORES[score].decimals
     parts = [f"{name} {written(value, decimals)}" for name, value in (one, other)]
-    return Comparison(", ".join(parts), expected * difference(one[1], other[1])[1])
+    return Comparison(", ".join(parts), expected * difference(one[1], other[1])[1], part)

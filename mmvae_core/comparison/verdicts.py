@@ -2,10 +2,10 @@
 
 Every claim of :data:`mmvae_core.published.CLAIMS` becomes comparisons of means over seeds, each
 decided by :func:`mmvae_core.comparison.difference`. A claim *agrees* where all comparisons that
-seeds can decide go its way (and one can), *disagrees* where all of them go the other way, is
-*mixed* where some go each way, *undecided* where seeds decide none, and *not run* where runs are
-missing. Data, networks and the length of training are not the paper's: this is a judgement of
-directions, not a replication.
+seeds can decide go its way (and one can, in each of its parts), *disagrees* where all of them go
+the other way, is *mixed* where some go each way, *undecided* where seeds decide none, and *not run*
+where runs are missing (:func:`mmvae_core.comparison.judging.judge`). Data, networks and the length
+of training are not the paper's: this is a judgement of directions, not a replication.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _(results: Results, data: str, speeds: object) -> Iterable[Comparison]:
         return
     for pair in mixtures.items():
         for other in products.items():
-            yield against(pair, other, "log_likelihood", -1)
+            yield against(pair, other, "log_likelihood", -1, f"{pair[0]}, {other[0]}")
 
 
 @_judge_of("code_balances")
@@ -131,7 +131,7 @@ def _(results: Results, data: str, speeds: object) -> Iterable[Comparison]:
             kind = coherence.split("_")[0]
             yield Comparison(
                 f"{name} {c.mean:.2f} {kind}, {ll.mean:.1f} nats (code_vae {c_code.mean:.2f}, "
-                f"{ll_code.mean:.1f})".replace("-", "\u2212"), sign
+                f"{ll_code.mean:.1f})".replace("-", "\u2212"), sign, f"{name}, {kind}",
             )  # fmt: skip
 
 
@@ -142,7 +142,7 @@ def _(results: Results, data: str, speeds: object) -> Iterable[Comparison]:
         code = plain.select(recipe="code_vae").score(score)
         for pair in _scores(plain, ("mvae", "mvtcae"), score).items():
             if code.seeds:
-                yield against(pair, ("code_vae", code), score, -1)
+                yield against(pair, ("code_vae", code), score, -1, score)
 
 
 @_judge_of("private_coherence")
@@ -160,7 +160,8 @@ def _(results: Results, data: str, speeds: object) -> Iterable[Comparison]:
                 plus, code = both.items()
                 comparison = against(plus, code, score, 1)
                 kind = score.split("_")[0]
-                yield Comparison(f"β {beta:g}, {kind}: {comparison.text}", comparison.sign)
+                text = f"β {beta:g}, {kind}: {comparison.text}"
+                yield comparison._replace(text=text, part=kind)
 
 
 def _gaps(
@@ -182,7 +183,7 @@ def _grown(name: str, gaps: Mapping[int, Spread]) -> str:
 def _(results: Results, data: str, speeds: object) -> Iterable[Comparison]:
     for conditional in (True, False):
         for name, gaps in _gaps(results, data, SUBSAMPLED, conditional).items():
-            yield Comparison(_grown(name, gaps), slope(gaps).sign)
+            yield Comparison(_grown(name, gaps), slope(gaps).sign, name)
 
 
 @_judge_of("gap_stays")
@@ -193,7 +194,7 @@ def _(results: Results, data: str, speeds: object) -> Iterable[Comparison]:
             signs = [steeper(slope(gaps), slope(part)) for part in parts.values()]
             if signs:
                 sign = -1 if 1 in signs else 1 if -1 in signs else 0
-                yield Comparison(_grown(name, gaps), sign)
+                yield Comparison(_grown(name, gaps), sign, name)
 
 
 @_judge_of("gap_closes")
@@ -205,7 +206,8 @@ def _(results: Results, data: str, speeds: object) -> Iterable[Comparison]:
             _, sign = difference(mine, vae)
             text = f"gap {written(mine, 2)} with {number}, a VAE's own spread {vae.sd:.2f}"
             close = mine.mean <= vae.sd
-            yield Comparison(text, 1 if close and mine.seeds > 1 else -1 if sign > 0 else 0)
+            sign = 1 if close and mine.seeds > 1 else -1 if sign > 0 else 0
+            yield Comparison(text, sign, f"{number}")
 
 
 def _sizes(
@@ -247,7 +249,7 @@ def _(results: Results, data: str, speeds: object) -> Iterable[Comparison]:
         if name in MIXTURES:  # the claim is that nothing grows
             flat = abs(last.mean - first.mean) < FLAT and last.seeds > 1
             sign = 1 if flat else -1 if sign > 0 else 0
-        yield Comparison(text, sign)
+        yield Comparison(text, sign, "mixtures" if name in MIXTURES else "others")
 
 
 @_judge_of("mvtcae_accurate")
@@ -276,7 +278,7 @@ def _(results: Results, data: str, speeds: object) -> Iterable[Comparison]:
             one = (f"ρ {DEFAULT_RHO:g}", values[DEFAULT_RHO])
             pair = against(one, ("ρ 0", values[0.0]), score, -1 if number == 5 else 1)
             name = score.replace("_", " ")
-            yield Comparison(f"M = {number}, {name}: {pair.text}", pair.sign)
+            yield pair._replace(text=f"M = {number}, {name}: {pair.text}", part=score)
 
 
 @_judge_of("rho_likelihood")
@@ -316,7 +318,7 @@ def _(results: Results, data: str, speeds: object) -> Iterable[Comparison]:
             f"{one.mean - other.mean:+.{SCORES[s].decimals}f} {unit}"
             for (one, other), s, unit in zip(pairs, scores, ("coherence", "nats"), strict=True)
         )
-        yield Comparison(f"β {beta:g}: {text}".replace("-", "\u2212"), sign)
+        yield Comparison(f"β {beta:g}: {text}".replace("-", "\u2212"), sign, f"{beta}")
 
 
 @_judge_of("baseline_quality")
@@ -326,7 +328,7 @@ def _(results: Results, data: str, speeds: object) -> Iterable[Comparison]:
     for score in ("conditional_frechet", "unconditional_frechet"):
         one, other = optimal.score(score), baseline.score(score)
         if one.seeds and other.seeds:
-            yield against((score.split("_")[0], one), ("baseline", other), score, -1)
+            yield against((score.split("_")[0], one), ("baseline", other), score, -1, score)
 
 
 def _copies(results: Results, noise: float, expected: int) -> Iterable[Comparison]:

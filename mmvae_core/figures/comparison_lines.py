@@ -50,7 +50,8 @@ def gap_picture(gaps: Mapping[str, Mapping[str, Mapping[int, Spread]]], behind: 
             ax.set_title(title)
             ax.set(xlabel="modalities that the model was trained with",
                    ylabel="quality gap of m0 (classifier Fréchet)")  # fmt: skip
-            places = sorted({m for name, part in found.items() if name != "vae" for m in part})
+            lines = {n: part for n, part in found.items() if n != "vae" and len(part) > 1}
+            places = sorted({m for part in lines.values() for m in part})
             if not places:
                 empty(ax)
                 continue
@@ -58,7 +59,6 @@ def gap_picture(gaps: Mapping[str, Mapping[str, Mapping[int, Spread]]], behind: 
             ax.axhline(0, color=MUTED, linewidth=1)
             if not np.isnan(sd):
                 ax.axhspan(-sd, sd, color=MUTED, alpha=0.18, linewidth=0)
-            lines = {n: part for n, part in found.items() if n != "vae" and len(part) > 1}
             for name, part in lines.items():
                 _line(ax, part, MODELS[name])
             ax.set_xticks(places)
@@ -147,7 +147,7 @@ def weights_picture(table: pd.DataFrame, behind: str) -> Still:
     gammas = sorted(table["entropy_scale"].unique(), reverse=True)
     count = max(1, len(gammas))
     with theme():
-        figure, axes = plt.subplots(2, count, figsize=(3.4 * count, 5.6), squeeze=False)
+        figure, axes = plt.subplots(2, count, figsize=(max(6.4, 3.4 * count), 5.6), squeeze=False)
         if not gammas:
             empty(axes[0, 0])
             empty(axes[1, 0])

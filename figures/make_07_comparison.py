@@ -98,10 +98,12 @@ STUDIES: dict[str, list[Run]] = {
     ],
 }
 
-# PolyMNIST at full size, with the networks, latent size and beta of arXiv 2505.01134: for a GPU.
+# PolyMNIST at full size (source="archive" for the original files), with the networks, latent
+# size and beta of arXiv 2505.01134: for a GPU.
 FULL = Run(
     modalities=5,
     data="polymnist",
+    data_options={"source": "mnist"},
     model={"networks": "polymnist", "latent_dim": 512},
     training={"epochs": 60, "batch_size": 256, "beta": 2.5, "mixed_precision": True},
 )
@@ -126,8 +128,8 @@ GPU_STUDIES: dict[str, list[Run]] = {  # the most informative first
         *grid(FULL, modalities=[2, 3, 4], recipe=["code_vae", "mvae", "mvtcae", "mmvae_plus"]),
     ],
     "full_m8": [
-        *grid(FULL, modalities=[8], source=["mnist"], weights=["equal"], subset_samples=[8]),
-        *grid(FULL, modalities=[8], source=["mnist"], recipe=["mvae", "mvtcae"]),
+        *grid(FULL, modalities=[8], weights=["equal"], subset_samples=[8]),
+        *grid(FULL, modalities=[8], recipe=["mvae", "mvtcae"]),
     ],
 }  # fmt: skip
 

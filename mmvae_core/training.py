@@ -89,12 +89,14 @@ class TrainConfig:
 class History:
     """What happened: the mean of every loss term, in nats, an epoch a row.
 
-    ``steps`` holds a finer trace (step, loss) for live pictures; ``seconds`` the time spent.
+    ``steps`` holds a finer trace (step, loss) for live pictures; ``seconds`` the time spent, and
+    ``processor_seconds`` that of all cores together, which says less of what else ran.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     steps: list[tuple[int, float]] = field(default_factory=list)
     seconds: float = 0.0
+    processor_seconds: float = 0.0
 
     def column(self, name: str) -> list[float]:
         """One term over the epochs, for a plot."""
@@ -193,6 +195,7 @@ def fit(
     total_steps = config.epochs * steps_per_epoch
     resumed_at = epoch * steps_per_epoch + step
     started = time.monotonic() - history.seconds
+    worked = time.process_time() - history.processor_seconds
     last_saved = last_called = time.monotonic()
     bar = tqdm(
         total=total_steps, initial=resumed_at, unit="step",
@@ -235,6 +238,7 @@ def fit(
                     if not math.isfinite(value):
                         raise _diverged(epoch, step, f"the loss became {value}")
                     history.seconds = now - started
+                    history.processor_seconds = time.process_time() - worked
                     history.steps.append((epoch * steps_per_epoch + step, value))
                     bar.set_postfix(loss=f"{value:.1f}", kl=f"{terms['kl'].item():.1f}")
                     if callback is not None and step < steps_per_epoch:
@@ -254,6 +258,7 @@ def fit(
                     raise _diverged(epoch, step, str(error)) from error
             history.epochs.append(row)
             history.seconds = time.monotonic() - started
+            history.processor_seconds = time.process_time() - worked
             epoch, step, sums = epoch + 1, 0, {}
             score = row.get("valid_loss", row["loss"])
             improved = score < best

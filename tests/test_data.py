@@ -550,6 +550,7 @@ def test_a_noisy_copy_replaces_its_share_of_pixels_and_nothing_else():
         ({"noise": 1.5}, "share of the pixels, in .0, 1.; got 1.5"),
         ({"of": "cifar"}, "'digits', 'polymnist'.; got 'cifar'"),
         ({"modalities": 3}, "2 modalities; got modalities=3"),
+        ({"view": -1}, "0 to 7; got -1"),
     ],
 )
 def test_a_noisy_copy_refuses_bad_options(options, message):

@@ -115,3 +115,9 @@ def test_mistakes_are_named() -> None:
     turned = MultimodalVAE(recipes.mopoe(2), [SHAPE] * 2, 1, names=["m1", "m0"], networks="dense")
     with pytest.raises(ValueError, match=r"order of the data, \['m0', 'm1'\]"):
         model_quality_gap({2: turned}, one, data, level)
+
+
+def test_a_single_run_of_unknown_error_is_not_called_exact() -> None:
+    assert math.isnan(mean_over_runs([Estimate(1.0, math.nan, 9)]).stderr)
+    two = mean_over_runs([Estimate(1.0, math.nan, 9), Estimate(3.0, math.nan, 9)])
+    assert two == (2.0, pytest.approx(1.0), 2)  # standard deviation sqrt(2), over sqrt(2)

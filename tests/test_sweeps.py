@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +21,7 @@ from filelock import FileLock
 from mmvae_core import sweeps
 from mmvae_core.metrics.report import Settings
 from mmvae_core.sweeps import Run, grid
+from mmvae_core.sweeps.sweep import _outcome
 from mmvae_core.sweeps.table import path_of, read_run, write_run
 from mmvae_core.sweeps.work import as_text, folder_of
 
@@ -57,8 +59,12 @@ def test_to_name_a_default_makes_no_other_run():
         model={"latent_dim": 20, "scale": "exponential"}, data_options={"image_size": 16},
     )  # fmt: skip
     assert named.key == Run().key
-    values = named.values
-    assert (values["rho"], values["beta"], values["scale"]) == (0.4, 1.0, "exponential")
+    complete = named.complete
+    assert (complete["options"]["rho"], complete["training"]["beta"]) == (0.4, 1.0)
+    assert (complete["model"]["scale"], complete["data_options"]["image_size"]) == (
+        "exponential", 16,
+    )  # fmt: skip
+    assert Run(training={"beta": 2}).key == Run(training={"beta": 2.0}).key != Run().key
 
 
 def test_a_grid_is_every_combination_once_with_each_name_in_its_place():
@@ -84,6 +90,8 @@ def test_a_grid_is_every_combination_once_with_each_name_in_its_place():
         (lambda: Run(model={"latent": 3}), "model has no option latent; it has latent_dim"),
         (lambda: Run(training={"epoch": 3}), "training has no option epoch; it has epochs"),
         (lambda: Run(training={"epochs": 0}), "at least 1; got 0"),
+        (lambda: Run(data_options={"bogus": 1}), "data_options has no option bogus; it has image"),
+        (lambda: grid(Run(data="noisy_copy", modalities=2), nois=[0.1]), "is called 'nois'"),
         (lambda: Run(seed=0.5), "seed must be a whole number"),
         (lambda: Run(model={"modality_weights": torch.ones(3)}), "plain data"),
         (lambda: grid(gamma=[1]), "nothing of a run is called 'gamma'.*entropy_scale"),
@@ -116,6 +124,28 @@ def test_the_table_gives_back_what_was_written_with_a_column_for_every_option(tm
     assert whole.loc[whole.recipe == "mopoe", "error"].tolist() == ["it broke"]
 
 
+def test_the_seed_of_the_data_is_not_taken_for_that_of_the_run(tmp_path):
+    for run in (Run(seed=3), Run(seed=4, data_options={"seed": 1})):
+        write_run(tmp_path, run, [{"status": "finished"}])
+    frame = sweeps.read(tmp_path).sort_values("seed")
+    assert frame[["seed", "data_seed"]].to_numpy().tolist() == [[3, 0], [4, 1]]
+
+
+def test_what_is_kept_stays_when_another_folder_is_added(tmp_path):
+    row = {"status": "finished", "metric": "bound", "value": 1.0}
+    first, second, unwanted = Run(seed=0), Run(seed=1), Run(seed=2)
+    write_run(tmp_path / "a", first, [row])
+    write_run(tmp_path / "a", unwanted, [row])
+    write_run(tmp_path / "b", first, [{**row, "value": 2.0}])
+    write_run(tmp_path / "b", second, [row, {**row, "metric": "kl"}])
+    kept = sweeps.combine(tmp_path / "a", tmp_path / "kept.parquet")
+    sweeps.combine(tmp_path / "b", kept, [first.key, second.key])
+    frame = sweeps.read(kept)
+    assert sorted(zip(frame["seed"], frame["metric"], frame["value"], strict=True)) == [
+        (0, "bound", 2.0), (1, "bound", 1.0), (1, "kl", 1.0),
+    ]  # fmt: skip
+
+
 def test_a_missing_table_says_how_to_make_one(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"sweep\(runs, folder\) makes them"):
         sweeps.read(tmp_path)
@@ -145,7 +175,7 @@ def test_a_run_is_trained_once_and_measured_anew_for_other_settings(tmp_path):
     assert json.loads(first[0]["made_with"])["torch"] == torch.__version__
 
 
-def test_a_run_that_fails_is_written_down_and_tried_again_only_on_request(tmp_path):
+def test_a_run_that_diverges_is_written_down_and_tried_again_only_on_request(tmp_path):
     broken = TINY.with_values(learning_rate=1e12)
     assert sweeps.execute(broken, tmp_path, settings=QUICK) == "failed"
     (row,) = read_run(tmp_path, broken.key)
@@ -153,6 +183,46 @@ def test_a_run_that_fails_is_written_down_and_tried_again_only_on_request(tmp_pa
     assert "FloatingPointError" in row["error"] and "diverged" in row["error"]
     assert sweeps.execute(broken, tmp_path, settings=QUICK) == "known"
     assert sweeps.remaining([broken], tmp_path, retry_failed=True) == [broken]
+
+
+def test_a_run_whose_files_were_missing_is_tried_again(tmp_path):
+    run = Run(data="polymnist", modalities=2)
+    outcome = sweeps.execute(run, tmp_path, data_root=str(tmp_path / "nowhere"), settings=QUICK)
+    assert outcome == "failed"
+    assert "FileNotFoundError" in read_run(tmp_path, run.key)[0]["error"]
+    assert sweeps.remaining([run], tmp_path, settings=QUICK) == [run]
+
+
+def test_a_failed_measurement_leaves_the_numbers_that_are_there(tmp_path, monkeypatch):
+    sweeps.execute(TINY, tmp_path, settings=QUICK)
+    before = read_run(tmp_path, TINY.key)
+
+    def no_memory(*_: object, **__: object) -> None:
+        raise MemoryError("none left")
+
+    monkeypatch.setattr("mmvae_core.metrics.measure", no_memory)
+    more = Settings(likelihood_samples=8, **SMALL)
+    assert sweeps.execute(TINY, tmp_path, settings=more) == "failed"
+    assert repr(read_run(tmp_path, TINY.key)) == repr(before)  # NaN is not equal to itself
+    assert "none left" in (folder_of(tmp_path, TINY) / "log.txt").read_text()
+    assert sweeps.remaining([TINY], tmp_path, settings=more) == [TINY]
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_lost_worker_is_noted_unless_another_sweep_has_it(tmp_path, as_user, held):
+    class Lost:
+        status = "error"
+
+        def exception(self) -> Exception:
+            return RuntimeError("the worker is gone")
+
+    place = folder_of(tmp_path, TINY)
+    place.mkdir(parents=True)
+    with FileLock(place / "lock") if held else nullcontext():
+        assert _outcome(Lost(), TINY, tmp_path) == ("busy" if held else "failed")
+    rows = read_run(tmp_path, TINY.key)
+    assert rows is None if held else "is gone" in rows[0]["error"]
+    assert sweeps.remaining([TINY], tmp_path, settings=QUICK) == [TINY]
 
 
 def test_a_run_that_another_process_holds_is_left_to_it(tmp_path):
@@ -233,6 +303,9 @@ def test_a_killed_sweep_goes_on_without_loss_and_repeats_nothing(tmp_path):
     first = path_of(broken, runs[0].key).stat().st_mtime_ns
 
     assert start(tmp_path, broken, runs).wait(200) == 0
+    trained = [(folder_of(broken, run) / "log.txt").read_text() for run in runs]
+    assert [text.count("begins the training") for text in trained] == [1, 1]
+    assert [text.count("goes on with the training") for text in trained] == [0, 1]
     assert path_of(broken, runs[0].key).stat().st_mtime_ns == first
     pd.testing.assert_frame_equal(numbers(broken, runs), numbers(whole, runs), check_exact=True)
 
@@ -248,6 +321,9 @@ def test_two_sweeps_in_one_folder_share_the_work_and_a_failure_stops_neither(tmp
     status = frame.groupby("key")["status"].agg(lambda values: values.unique().item())
     assert status.to_dict() == {run.key: "finished" for run in runs} | {broken.key: "failed"}
     assert not frame.duplicated(["key", "metric", "given", "generated"]).any()
+    logs = [(folder_of(tmp_path / "sweep", run) / "log.txt").read_text() for run in runs]
+    assert [text.count("begins the training") for text in logs] == [1, 1, 1]
+    assert [text.count("measured") for text in logs] == [1, 1, 1]
     assert not list((tmp_path / "sweep").rglob("*.partial"))
 
 

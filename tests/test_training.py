@@ -139,6 +139,9 @@ def test_a_run_stopped_inside_an_epoch_goes_on_where_it_was(tmp_path: Path, monk
             self.now += 2.0
             return self.now
 
+        def process_time(self) -> float:
+            return self.now  # the same hand, looked at without moving it
+
     calls = []
 
     def stop_at_the_third(progress) -> None:
@@ -155,8 +158,10 @@ def test_a_run_stopped_inside_an_epoch_goes_on_where_it_was(tmp_path: Path, monk
             with pytest.raises(Stop):
                 fit(make(), pictures(), CONFIG, valid=pictures(16), folder=tmp_path,
                     callback=stop_at_the_third, show_progress=False)  # fmt: skip
-            saved.append(load_checkpoint(tmp_path / "last.pt")["step"])
-    assert saved == [2, 4]  # inside the first epoch of six steps, further each time
+            saved.append(load_checkpoint(tmp_path / "last.pt"))
+    assert [part["step"] for part in saved] == [2, 4]  # inside the first epoch of six steps
+    first, second = (part["history"]["processor_seconds"] for part in saved)
+    assert second >= 1.5 * first > 0  # the time of both parts
     assert_identical(whole, run(tmp_path))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmvae_core.data.backgrounds import WHITE
+from mmvae_core.data.backgrounds import MAX_MODALITIES, WHITE
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.data.digits import digits
 from mmvae_core.data.polymnist import polymnist
@@ -65,6 +65,8 @@ def noisy_copy(
         raise ValueError(f"of must be one of {sorted(sources)}; got {of!r}")
     if modalities != 2:
         raise ValueError(f"a picture and its copy are 2 modalities; got modalities={modalities}")
+    if view not in range(MAX_MODALITIES):
+        raise ValueError(f"view must be a modality, 0 to {MAX_MODALITIES - 1}; got {view}")
     if not 0 <= noise <= 1:
         raise ValueError(f"noise is a share of the pixels, in [0, 1]; got {noise}")
     parts = sources[of](modalities=max(view + 1, 2), seed=seed, **options)
@@ -85,6 +87,6 @@ def _paired(
         data,
         x=(noisy, clean),
         names=("noisy", "clean"),
-        present=data.present[:, :2],
+        present=data.present[:, [view, view]],
         name=f"{data.name}, m{view} and a copy with {noise:.0%} noise",
     )

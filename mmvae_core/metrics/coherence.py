@@ -10,6 +10,8 @@ from torch import Generator, nn
 from mmvae_core import subsets
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.metrics.estimate import Estimate, proportion
+from mmvae_core.metrics.generation import sizes
+from mmvae_core.metrics.progress import watched
 from mmvae_core.model import MultimodalVAE
 
 __all__ = ["average", "conditional_coherence", "unconditional_coherence"]
@@ -24,6 +26,7 @@ def conditional_coherence(
     classifiers: Sequence[nn.Module],
     *,
     seed: int = 0,
+    show_progress: bool = False,
 ) -> dict[str, dict[str, Estimate]]:
     """Accuracy of the classifiers on modalities generated from subsets without them.
 
@@ -46,20 +49,25 @@ def conditional_coherence(
     for subset in subsets.powerset(len(names))[:-1]:
         targets = [m for m in range(len(names)) if not subset[m]]
         hits = dict.fromkeys(targets, 0)
-        for batch in data.batches(BATCH):
+        given = subsets.name(subset, names)
+        parts = len(sizes(len(data), BATCH))
+        for batch in watched(data.batches(BATCH), f"from {given}", parts, show_progress):
             made = model.generate(batch, subset, generator=generator, modalities=targets)
             for m in targets:
                 predicted = classifiers[m](made[names[m]]).argmax(1)
                 hits[m] += int((predicted == batch.label).sum())
-        result[subsets.name(subset, names)] = {
-            names[m]: proportion(hit, len(data)) for m, hit in hits.items()
-        }
+        result[given] = {names[m]: proportion(hit, len(data)) for m, hit in hits.items()}
     return result
 
 
 @torch.no_grad()
 def unconditional_coherence(
-    model: MultimodalVAE, classifiers: Sequence[nn.Module], *, count: int = 2000, seed: int = 0
+    model: MultimodalVAE,
+    classifiers: Sequence[nn.Module],
+    *,
+    count: int = 2000,
+    seed: int = 0,
+    show_progress: bool = False,
 ) -> Estimate:
     """Share of ``count`` draws from the prior whose modalities are all given the same label.
 
@@ -71,7 +79,8 @@ def unconditional_coherence(
     model.eval()
     generator = Generator(device=model.device).manual_seed(seed)
     hits = 0
-    for size in _sizes(count):
+    parts = sizes(count, BATCH)
+    for size in watched(parts, "from the prior", len(parts), show_progress):
         generated = model.sample(size, generator=generator)
         labels = torch.stack(
             [c(generated[name]).argmax(1) for c, name in zip(classifiers, model.names, strict=True)]
@@ -84,10 +93,6 @@ def average(coherence: dict[str, dict[str, Estimate]]) -> float:
     """The mean over all pairs of subset and generated modality, each pair weighed equally."""
     values = [estimate.value for row in coherence.values() for estimate in row.values()]
     return sum(values) / len(values)
-
-
-def _sizes(count: int) -> list[int]:
-    return [BATCH] * (count // BATCH) + ([count % BATCH] if count % BATCH else [])
 
 
 def _check(model: MultimodalVAE, classifiers: Sequence[nn.Module]) -> None:

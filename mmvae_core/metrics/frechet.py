@@ -256,7 +256,8 @@ def frechet_distance(
             the ``features`` of :class:`~mmvae_core.metrics.classifiers.Classifier`.
         given: the subsets; all of them by default.
         count: draws from the prior.
-        blocks: G, of the jackknife.
+        blocks: G, of the jackknife; even, and at least 4, because the floor is taken between the
+            even and the odd ones.
 
     Returns:
         ``{given: {generated: distance squared}}``: every subset by its name, then ``"prior"``;
@@ -282,6 +283,8 @@ def frechet_distance(
     if flat:
         raise ValueError(f"features are taken of pictures [C, H, W]; {flat} have none")
     rows = subsets.powerset(len(names)) if given is None else given
+    if blocks < 4 or blocks % 2:
+        raise ValueError(f"blocks must be an even number, at least 4; got {blocks}")
     generator = Generator(device=model.device).manual_seed(seed)
     model.eval()
 

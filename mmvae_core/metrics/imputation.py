@@ -14,6 +14,7 @@ from the latents of the views that are there.
 All functions take the data with gaps and the complete data they were made from
 (:mod:`mmvae_core.data.missing`), row for row, and return a number a modality; a modality that is
 nowhere hidden has none. A sample's view is one observation: pixels are averaged first.
+``show_progress`` of each shows a bar.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from mmvae_core.data.dataset import Batch, MultimodalDataset
 from mmvae_core.distributions import event_log_prob, standard_noise
 from mmvae_core.metrics.calibration import LEVELS, coverage_of_pit
 from mmvae_core.metrics.estimate import Estimate, mean_estimate, proportion
+from mmvae_core.metrics.generation import sizes
+from mmvae_core.metrics.progress import watched
 from mmvae_core.model import MultimodalVAE
 
 __all__ = [
@@ -64,6 +67,7 @@ def imputation_error(
     *,
     draws: int = DRAWS,
     seed: int = 0,
+    show_progress: bool = False,
 ) -> dict[str, Estimate]:
     """Mean absolute error of the imputed views, in units of the data (a pixel is in [0, 1]).
 
@@ -75,7 +79,7 @@ def imputation_error(
             nothing to draw.
     """
     found: dict[str, list[Tensor]] = {}
-    for part in _hidden(model, data, complete, draws, seed):
+    for part in _hidden(model, data, complete, draws, seed, show_progress):
         error = (part.likelihood.mean.mean(dim=0) - part.truth).abs()
         found.setdefault(model.names[part.modality], []).append(error.flatten(1).mean(dim=1))
     return _estimates(model, found)
@@ -88,6 +92,7 @@ def imputation_log_likelihood(
     *,
     draws: int = DRAWS,
     seed: int = 0,
+    show_progress: bool = False,
 ) -> dict[str, Estimate]:
     """E_q(z|x_S)[log p(x_n|z)] of the hidden views, in nats a view, without bias for any ``draws``.
 
@@ -95,7 +100,7 @@ def imputation_log_likelihood(
     Raises as :func:`imputation_error`.
     """
     found: dict[str, list[Tensor]] = {}
-    for part in _hidden(model, data, complete, draws, seed):
+    for part in _hidden(model, data, complete, draws, seed, show_progress):
         values = event_log_prob(part.likelihood, part.truth, part.truth.ndim - 1)  # (L, n)
         found.setdefault(model.names[part.modality], []).append(values.mean(dim=0))
     return _estimates(model, found)
@@ -108,6 +113,7 @@ def imputation_coherence(
     classifiers: Sequence[nn.Module],
     *,
     seed: int = 0,
+    show_progress: bool = False,
 ) -> dict[str, Estimate]:
     """The share of imputed views to which the classifiers give the sample's label.
 
@@ -128,7 +134,7 @@ def imputation_coherence(
             f"coherence needs one classifier for each of {model.names}; got {len(classifiers)}"
         )
     hits, counts = dict.fromkeys(model.names, 0), dict.fromkeys(model.names, 0)
-    for part in _hidden(model, data, complete, 1, seed):
+    for part in _hidden(model, data, complete, 1, seed, show_progress):
         name = model.names[part.modality]
         said = classifiers[part.modality](part.likelihood.mean[0]).argmax(1)
         hits[name] += int((said == part.label).sum())
@@ -145,6 +151,7 @@ def imputation_coverage(
     levels: Sequence[float] = LEVELS,
     draws: int = 100,
     seed: int = 0,
+    show_progress: bool = False,
 ) -> dict[str, dict[float, Estimate]]:
     """The share of hidden pixels inside the central intervals of what the model says of them.
 
@@ -168,7 +175,7 @@ def imputation_coverage(
     """
     scales = _noises(model, noise)
     found: dict[str, list[Tensor]] = {}
-    for part in _hidden(model, data, complete, draws, seed):
+    for part in _hidden(model, data, complete, draws, seed, show_progress):
         name = model.names[part.modality]
         pit = _pit(part.likelihood, part.truth, scales[name], name)
         found.setdefault(name, []).append(pit)
@@ -186,6 +193,7 @@ def reconstruction_error(
     subset: Bool[Tensor, " M"] | None = None,
     *,
     seed: int = 0,
+    show_progress: bool = False,
 ) -> dict[str, Estimate]:
     """E_q|x_m - E p(x_m|z)| of the views that were *given*, a pixel, in units of the data.
 
@@ -202,7 +210,8 @@ def reconstruction_error(
     model.eval()
     generator = Generator(device=model.device).manual_seed(seed)
     found: dict[str, list[Tensor]] = {}
-    for batch in data.batches(BATCH):
+    parts = len(sizes(len(data), BATCH))
+    for batch in watched(data.batches(BATCH), "reconstruction", parts, show_progress):
         made = model.generate(batch, subset, generator=generator)
         for m, name in enumerate(model.names):
             rows = batch.present[:, m] if subset is None else batch.present[:, m] & bool(subset[m])
@@ -236,6 +245,7 @@ def _hidden(
     complete: MultimodalDataset,
     draws: int,
     seed: int,
+    show_progress: bool,
 ) -> Iterator[_Hidden]:
     """Every hidden view, batch by batch; the same draws for the same seed."""
     here, there = data.present, complete.present
@@ -250,7 +260,8 @@ def _hidden(
         )
     model.eval()
     generator = Generator(device=model.device).manual_seed(seed)
-    for batch, whole in zip(data.batches(BATCH), complete.batches(BATCH), strict=True):
+    pairs = zip(data.batches(BATCH), complete.batches(BATCH), strict=True)
+    for batch, whole in watched(pairs, "imputation", len(sizes(len(data), BATCH)), show_progress):
         hidden = whole.present & ~batch.present
         with torch.no_grad():
             parts = _draws(model, batch, hidden, draws, generator)

@@ -25,7 +25,8 @@ from mmvae_core import subsets
 from mmvae_core.data.dataset import Batch, MultimodalDataset
 from mmvae_core.distributions import Posterior, StandardPrior
 from mmvae_core.metrics.estimate import Estimate, mean_estimate
-from mmvae_core.metrics.generation import encoded
+from mmvae_core.metrics.generation import encoded, sizes
+from mmvae_core.metrics.progress import watched
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.model.vae import Experts
 
@@ -75,6 +76,7 @@ def log_likelihoods(
     proposals: Bool[Tensor, "K M"] | None = None,
     batch_size: int = BATCH,
     seed: int = 0,
+    show_progress: bool = False,
     progress: Callable[[], object] | None = None,
 ) -> dict[str, Likelihoods]:
     """All that importance sampling says of complete samples, one entry for each proposal.
@@ -108,7 +110,9 @@ def log_likelihoods(
     # A generator for each proposal: a figure does not depend on which others were asked for.
     generators = [Generator(device=model.device).manual_seed(seed) for _ in rows]
     found: list[list[Tensor]] = [[] for _ in rows]
-    for batch, experts, q in encoded(model, data, rows, batch_size=batch_size):
+    parts = encoded(model, data, rows, batch_size=batch_size)
+    count = len(sizes(len(data), batch_size))
+    for batch, experts, q in watched(parts, "log-likelihood", count, show_progress):
         for k, row in enumerate(rows):
             one = Posterior(q.loc[:, k : k + 1], q.scale[:, k : k + 1], q.weights[:, k : k + 1],
                             q.family)  # fmt: skip
@@ -136,6 +140,7 @@ def joint_log_likelihood(
     proposals: Bool[Tensor, "K M"] | None = None,
     batch_size: int = 32,
     seed: int = 0,
+    show_progress: bool = False,
 ) -> dict[str, dict[str, Estimate]]:
     """log p(X) of complete samples, one estimate for each proposal q(z|x_S), in nats a sample.
 
@@ -155,8 +160,9 @@ def joint_log_likelihood(
     draws out as [n, N] and reshapes to [N, n]); here a sample keeps its column.
     """
     found = log_likelihoods(
-        model, data, draws=draws, proposals=proposals, batch_size=batch_size, seed=seed
-    )
+        model, data, draws=draws, proposals=proposals, batch_size=batch_size, seed=seed,
+        show_progress=show_progress,
+    )  # fmt: skip
     return {
         name: {
             "log_likelihood": part.log_likelihood,

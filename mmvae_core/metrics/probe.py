@@ -11,21 +11,28 @@ from torch import Tensor
 from mmvae_core import subsets
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.metrics.estimate import Estimate, proportion
+from mmvae_core.metrics.generation import sizes
+from mmvae_core.metrics.progress import watched
 from mmvae_core.model import MultimodalVAE
 
 __all__ = ["fit_probes", "latent_means", "linear_accuracy"]
 
 TRAIN_LATENTS = 500  # arXiv 2505.01134, appendix D.2
+BATCH = 512
 MAX_ITER = 3000  # the same
 
 
 @torch.no_grad()
 def latent_means(
-    model: MultimodalVAE, data: MultimodalDataset, rows: Bool[Tensor, "K M"]
+    model: MultimodalVAE,
+    data: MultimodalDataset,
+    rows: Bool[Tensor, "K M"],
+    show_progress: bool = False,
 ) -> np.ndarray:
     """The means of q(z|x_S) for every subset: ``[K, N, D]``."""
     model.eval()
-    means = [model.posterior(batch, rows).mean for batch in data.batches(512)]
+    batches = watched(data.batches(BATCH), "latents", len(sizes(len(data), BATCH)), show_progress)
+    means = [model.posterior(batch, rows).mean for batch in batches]
     return torch.cat(means, dim=1).cpu().numpy()
 
 
@@ -36,6 +43,7 @@ def linear_accuracy(
     *,
     count: int = TRAIN_LATENTS,
     seed: int = 0,
+    show_progress: bool = False,
 ) -> dict[str, Estimate]:
     """Test accuracy of a logistic regression on ``count`` latent means, for every subset.
 
@@ -52,7 +60,7 @@ def linear_accuracy(
         raise ValueError("linear classification needs labels; the data have none")
     rows = subsets.powerset(len(model.names))
     probes = fit_probes(model, train, rows, count=count, seed=seed)
-    score_on = latent_means(model, test, rows)
+    score_on = latent_means(model, test, rows, show_progress)
     truth = test.label.cpu().numpy()
     result = {}
     for k, row in enumerate(rows):

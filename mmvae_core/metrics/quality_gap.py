@@ -14,7 +14,7 @@ over 2 to 5 modalities in arXiv 2505.01134.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import sqrt
+from math import isnan, nan, sqrt
 from statistics import fmean, stdev
 
 import torch
@@ -72,16 +72,18 @@ def quality_gap(
 def mean_over_runs(runs: Sequence[Estimate]) -> Estimate:
     """The mean of runs that differ by their seed; ``num_samples`` is how many there are.
 
-    The error of the mean is the spread between the runs over the root of their number, in which
-    the error of every measurement is contained; but not below what these alone amount to, for two
-    or three runs may lie close to each other by chance.
+    The error of the mean is the spread between the runs over the root of their number, but not
+    below what the errors of the measurements amount to, for two or three runs may lie close to
+    each other by chance. What all runs share (the real pictures) is not in it. NaN where there is
+    no spread and a measurement has no error.
     """
     if not runs:
         raise ValueError("a mean over runs needs at least one run; got none")
     count = len(runs)
-    between = stdev(run.value for run in runs) / sqrt(count) if count > 1 else 0.0
+    between = stdev(run.value for run in runs) / sqrt(count) if count > 1 else nan
     within = sqrt(sum(run.stderr**2 for run in runs)) / count
-    return Estimate(fmean(run.value for run in runs), max(between, within), count)
+    error = max((error for error in (between, within) if not isnan(error)), default=nan)
+    return Estimate(fmean(run.value for run in runs), error, count)
 
 
 def model_quality_gap(

@@ -166,6 +166,10 @@ def measure(
         ValueError: the model's modalities are not those of the data or of the classifiers, or a
             test sample lacks a view.
 
+    Standard errors take the test samples as independent. Those of the embedded digits are not
+    quite: 2,000 triples are drawn from 359 handwritings, and errors are 2 to 2.5 times larger for
+    it. Between models the spread over seeds is what counts.
+
     All numbers of one model come out the same for the same settings and number of threads. With
     one modality there is no coherence and nothing to impute.
     """

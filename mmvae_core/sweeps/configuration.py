@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from itertools import product
 from typing import Any
 
@@ -23,6 +23,10 @@ MODEL_OPTIONS = tuple(
     if name not in ("recipe", "shapes", "names")
 )
 TRAINING_OPTIONS = tuple(f.name for f in fields(TrainConfig) if f.name != "seed")
+OF_THE_MACHINE = (
+    "root", "modalities", "backgrounds", "download", "cache", "mnist_source", "archive_url",
+    "archive_checksum",
+)  # fmt: skip
 LATENT_DIM = 20
 
 
@@ -67,29 +71,23 @@ class Run:
             )
         if type(self.seed) is not int:
             raise ValueError(f"seed must be a whole number; got {self.seed!r}")
-        for group, names in (("model", MODEL_OPTIONS), ("training", TRAINING_OPTIONS)):
-            unknown = sorted(set(getattr(self, group)) - set(names))
+        names = {
+            "data_options": data_option_names(self.data, self.data_options),
+            "model": MODEL_OPTIONS,
+            "training": TRAINING_OPTIONS,
+        }
+        for group, known in names.items():
+            unknown = sorted(set(getattr(self, group)) - set(known))
             if unknown:
                 raise ValueError(
-                    f"{group} has no option {', '.join(unknown)}; it has {', '.join(names)}"
+                    f"{group} has no option {', '.join(unknown)}; it has {', '.join(known)}"
                 )
-        defaults = {
-            "options": recipes.build(self.recipe, self.modalities).options,
-            "data_options": _defaults(datasets.DATASETS[self.data]),
-            "model": {**_defaults(MultimodalVAE), "latent_dim": LATENT_DIM},
-            "training": _defaults(TrainConfig),
-        }
-        for group, usual in defaults.items():
+        for group, usual in self._defaults().items():
             values = getattr(self, group)
             if group == "options":
                 values = recipes.build(self.recipe, self.modalities, **values).options
-            unusual = {
-                name: value
-                for name, value in values.items()
-                if name not in usual or value != usual[name]
-            }
             # The dataclass is frozen; leaving out what goes without saying is part of making it.
-            object.__setattr__(self, group, unusual)
+            object.__setattr__(self, group, _unusual(values, usual))
         TrainConfig(**self.training)
         try:
             self.to_json()
@@ -108,16 +106,21 @@ class Run:
         return cls(**json.loads(text))
 
     @property
-    def values(self) -> dict[str, Any]:
-        """All options of recipe, data, model and training by name, the defaults too."""
+    def complete(self) -> dict[str, dict[str, Any]]:
+        """``options``, ``data_options``, ``model`` and ``training`` with the defaults filled in."""
+        usual = self._defaults()
+        options = recipes.build(self.recipe, self.modalities, **self.options).options
         return {
-            **self.data_options,
-            **_defaults(MultimodalVAE),
-            "latent_dim": LATENT_DIM,
-            **self.model,
-            **_defaults(TrainConfig),
-            **self.training,
-            **recipes.build(self.recipe, self.modalities, **self.options).options,
+            group: {**usual[group], **(options if group == "options" else getattr(self, group))}
+            for group in usual
+        }
+
+    def _defaults(self) -> dict[str, dict[str, Any]]:
+        return {
+            "options": dict(recipes.build(self.recipe, self.modalities).options),
+            "data_options": _defaults_of(datasets.DATASETS[self.data]),
+            "model": {**_defaults_of(MultimodalVAE), "latent_dim": LATENT_DIM},
+            "training": _defaults_of(TrainConfig),
         }
 
     @property
@@ -136,40 +139,70 @@ class Run:
         A name is a field of the run, an option of its recipe, of the model, of the training or of
         the data, looked up in that order.
         """
-        own = {name: values.pop(name) for name in ("recipe", "modalities", "data", "seed")
-               if name in values}  # fmt: skip
-        run = replace(self, **own)
-        groups: dict[str, Any] = {}
+        own = {
+            name: values.pop(name, getattr(self, name))
+            for name in ("recipe", "modalities", "data", "seed")
+        }
+        groups: dict[str, Any] = {
+            group: dict(getattr(self, group))
+            for group in ("options", "data_options", "model", "training")
+        }
+        of_data = data_option_names(own["data"], {**self.data_options, **values})
         for name, value in values.items():
-            group = run._group_of(name)
-            groups.setdefault(group, dict(getattr(run, group)))[name] = value
-        return replace(run, **groups)
-
-    def _group_of(self, name: str) -> str:
-        if name in recipes.option_names(self.recipe):
-            return "options"
-        if name in MODEL_OPTIONS:
-            return "model"
-        if name in TRAINING_OPTIONS:
-            return "training"
-        parameters = inspect.signature(datasets.DATASETS[self.data]).parameters
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        if name not in ("root", "seed", "modalities") and (name in parameters or takes_any):
-            return "data_options"
-        raise ValueError(
-            f"nothing of a run is called {name!r}: neither the run (recipe, modalities, data, "
-            f"seed), nor recipe {self.recipe} ({', '.join(recipes.option_names(self.recipe))}), "
-            f"nor model, training or data {self.data}"
-        )
+            groups[_group_of(name, own["recipe"], own["data"], of_data)][name] = value
+        return Run(**own, **groups)
 
 
-def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    parameters = inspect.signature(function).parameters
+def _group_of(name: str, recipe: str, data: str, of_data: Sequence[str]) -> str:
+    groups = {
+        "options": recipes.option_names(recipe),
+        "model": MODEL_OPTIONS,
+        "training": TRAINING_OPTIONS,
+        "data_options": [option for option in of_data if option != "seed"],
+    }
+    for group, names in groups.items():
+        if name in names:
+            return group
+    raise ValueError(
+        f"nothing of a run is called {name!r}: neither the run (recipe, modalities, data, seed), "
+        f"nor recipe {recipe} ({', '.join(groups['options'])}), nor model, training or data {data}"
+    )
+
+
+def data_option_names(data: str, options: Mapping[str, Any]) -> list[str]:
+    """The options of a data set that are part of a run; what depends on the machine is not."""
+    parameters = inspect.signature(datasets.DATASETS[data]).parameters
+    names = [
+        name
+        for name, parameter in parameters.items()
+        if name not in OF_THE_MACHINE and parameter.kind is not parameter.VAR_KEYWORD
+    ]
+    if "of" in parameters:  # made of another data set, whose options it takes too
+        source = options.get("of", parameters["of"].default)
+        if source in datasets.DATASETS and source != data:
+            names += [name for name in data_option_names(source, {}) if name not in names]
+    return names
+
+
+def _defaults_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The defaults of a function that are plain data."""
     return {
         name: parameter.default
-        for name, parameter in parameters.items()
-        if name != "seed" and parameter.default is not parameter.empty
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in (*OF_THE_MACHINE, "names", *(("seed",) if function is TrainConfig else ()))
+        and (parameter.default is None or isinstance(parameter.default, (bool, int, float, str)))
     }
+
+
+def _unusual(values: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that are not the default; a whole number where a default is not one is a float."""
+    result = {}
+    for name, value in values.items():
+        if name in usual and type(usual[name]) is float and type(value) is int:
+            value = float(value)
+        if name not in usual or value != usual[name]:
+            result[name] = value
+    return result
 
 
 def grid(base: Run | None = None, **axes: Iterable[Any]) -> list[Run]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,12 +14,20 @@ import dask
 import pandas as pd
 import torch
 from distributed import Client, Future, LocalCluster, wait
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from mmvae_core.metrics.report import Settings
 from mmvae_core.sweeps.configuration import Run
-from mmvae_core.sweeps.table import read, write_run
-from mmvae_core.sweeps.work import Outcome, execute, is_done
+from mmvae_core.sweeps.table import read
+from mmvae_core.sweeps.work import (
+    Outcome,
+    as_text,
+    execute,
+    folder_of,
+    is_done,
+    write_failure,
+)
 
 __all__ = ["remaining", "sweep"]
 
@@ -31,13 +40,17 @@ ASK_AGAIN = 5.0  # seconds until a run that another sweep holds is looked at aga
 
 
 def remaining(
-    runs: Iterable[Run], folder: str | Path, *, settings: Settings | None = None,
+    runs: Iterable[Run],
+    folder: str | Path,
+    *,
+    settings: Settings | None = None,
+    inception: str | Path | None = None,
     retry_failed: bool = False,
-) -> list[Run]:  # fmt: skip
-    """The runs that are not in the folder's table yet, each once, in their order."""
-    settings = Settings() if settings is None else settings
+) -> list[Run]:
+    """The runs that there is something left to do of, each once, in their order."""
+    wanted = as_text(Settings() if settings is None else settings, inception)
     once = {run.key: run for run in runs}
-    return [run for run in once.values() if not is_done(folder, run, settings, retry_failed)]
+    return [run for run in once.values() if not is_done(folder, run, wanted, retry_failed)]
 
 
 def sweep(
@@ -50,6 +63,7 @@ def sweep(
     device: str = "auto",
     threads: int | None = None,
     settings: Settings | None = None,
+    inception: str | Path | None = None,
     retry_failed: bool = False,
     keep_models: bool = True,
     show_progress: bool = True,
@@ -73,8 +87,10 @@ def sweep(
         device: ``"auto"`` (the worker's own GPU, or the processor) or a name for all.
         threads: of torch in each worker; the cores shared out evenly where not given.
         settings: of the evaluation. A run that was measured with others is measured again, and
-            not trained again.
-        retry_failed: runs that failed before are tried again, from their last good checkpoint.
+            not trained again, where its model was kept.
+        inception: an Inception network's file (:func:`mmvae_core.metrics.inception`), for FID.
+        retry_failed: runs that diverged are tried again too, from their last good checkpoint;
+            those that failed otherwise always are.
         keep_models: the trained models stay in the folder.
         show_progress: a bar, and the address of Dask's dashboard.
 
@@ -87,12 +103,15 @@ def sweep(
     settings = Settings() if settings is None else settings
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    todo = remaining(runs, folder, settings=settings, retry_failed=retry_failed)
+    todo = remaining(
+        runs, folder, settings=settings, inception=inception, retry_failed=retry_failed
+    )
     arguments = {
         "folder": str(folder),
         "data_root": None if data_root is None else str(Path(data_root).resolve()),
         "device": device,
         "settings": settings,
+        "inception": None if inception is None else str(Path(inception).resolve()),
         "retry_failed": retry_failed,
         "keep_models": keep_models,
     }
@@ -107,7 +126,16 @@ def sweep(
                 bar.write(f"Dask's dashboard: {connected.dashboard_link}")
             share = max(1, (os.cpu_count() or 1) // local) if local else None
             _carry_out(connected, todo, folder, bar, {**arguments, "threads": threads or share})
-    return read(folder, {run.key for run in runs})
+    table = read(folder, {run.key for run in runs})
+    failed = table.loc[table["status"] == "failed", ["recipe", "key", "error"]]
+    if len(failed):
+        recipe, key, error = failed.iloc[0]
+        warnings.warn(
+            f"{len(failed)} of {total} runs failed; the first, {recipe} {key}: "
+            f"{error.splitlines()[0]}. The column error of the table has all",
+            stacklevel=2,
+        )
+    return table
 
 
 def _connected(
@@ -125,6 +153,7 @@ def _connected(
     with dask.config.set({"distributed.nanny.pre-spawn-environ": ENVIRONMENT}):
         cluster = LocalCluster(
             n_workers=workers, threads_per_worker=1, processes=True,
+            memory_limit=0,  # a worker that pauses for want of memory would not go on again
             dashboard_address="127.0.0.1:0",
         )  # fmt: skip
     stack.enter_context(cluster)
@@ -162,10 +191,12 @@ def _carry_out(
 
 
 def _outcome(future: Future, run: Run, folder: Path) -> Outcome:
-    """What a worker says of its run; that it died, where it does not say anything any more."""
+    """What a worker says of its run; an error, where the worker itself was lost."""
     if future.status == "finished":
         return future.result()
-    error = future.exception()
-    text = f"the worker was lost: {type(error).__name__}: {error}"
-    write_run(folder, run, [{"status": "failed", "error": text}])
+    try:
+        with FileLock(folder_of(folder, run) / "lock", timeout=0):
+            write_failure(folder, run, future.exception())
+    except Timeout:  # another sweep is at it
+        return "busy"
     return "failed"

@@ -1,9 +1,9 @@
 """Results on disk: one small Parquet file a run, which together are one tidy table.
 
 A row is one measured number of one run. The parameters of the run stand in every row, the
-options as text in JSON, so that all files have the same columns whatever was varied;
-:func:`read` spreads the options over columns of their own. A run that failed has a single row
-without a number and with its error.
+options, defaults included, as text in JSON, so that all files have the same columns whatever was
+varied; :func:`read` spreads the options over columns of their own. A run that failed has a single
+row without a number and with its error.
 
 A file is written beside its place and takes it in one step, and no two processes write the same
 file at the same time (:mod:`mmvae_core.sweeps.work`), so a reader finds it whole or not at all.
@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmvae_core.sweeps.configuration import Run
@@ -35,7 +36,7 @@ SCHEMA = pa.schema(
         ("recipe", pa.string()),
         ("modalities", pa.int16()),
         ("data", pa.string()),
-        ("seed", pa.int32()),
+        ("seed", pa.int64()),
         ("options", pa.string()),  # JSON, like the three below
         ("data_options", pa.string()),
         ("model", pa.string()),
@@ -49,9 +50,11 @@ SCHEMA = pa.schema(
         ("steps", pa.int64()),
         ("training_seconds", pa.float64()),
         ("processor_seconds", pa.float64()),  # of the training, on all cores together
-        ("peak_device_bytes", pa.int64()),  # on a GPU
+        ("peak_device_bytes", pa.int64()),  # of the training, on a GPU
+        ("device", pa.string()),
         ("settings", pa.string()),  # of the evaluation, JSON
-        ("made_with", pa.string()),  # commit, packages, hardware, JSON
+        ("made_with", pa.string()),  # of the training: commit, packages, hardware, JSON
+        ("measured_by", pa.string()),  # the commit
     ]
 )
 
@@ -66,7 +69,7 @@ def write_run(folder: str | Path, run: Run, rows: Iterable[dict[str, Any]]) -> P
     common = {
         "key": run.key, "recipe": run.recipe, "modalities": run.modalities, "data": run.data,
         "seed": run.seed,
-        **{name: json.dumps(dict(getattr(run, name)), sort_keys=True) for name in GROUPS},
+        **{name: json.dumps(run.complete[name], sort_keys=True) for name in GROUPS},
     }  # fmt: skip
     path = path_of(folder, run.key)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,52 +96,56 @@ def read(source: str | Path, keys: Iterable[str] | None = None) -> pd.DataFrame:
 
     Returns:
         A row a number. Beside the columns of the files it has one for every option of any of the
-        runs (``rho``, ``beta``, ``scale``, ...), with the default where a run does not set it and
-        None where it has no such option.
+        runs (``rho``, ``beta``, ``scale``, ...; ``data_seed`` for that of the data), None where a
+        run has no such option.
 
     Raises:
         FileNotFoundError: there is no table.
     """
     source = Path(source)
-    if source.is_file():
-        table = pq.read_table(source)
-    else:
-        files = sorted((source / FOLDER).glob("*.parquet"))
-        if not files:
-            raise FileNotFoundError(
-                f"{source} has no results: no files in {source / FOLDER}. "
-                "mmvae_core.sweeps.sweep(runs, folder) makes them"
-            )
-        table = pa.concat_tables([pq.read_table(file) for file in files])
+    table = pq.read_table(source) if source.is_file() else _folder_table(source)
     frame = table.to_pandas()
     if keys is not None:
         frame = frame[frame["key"].isin(list(keys))].reset_index(drop=True)
-    parameters = ["recipe", "modalities", "data", "seed", *GROUPS]
-    runs = frame[["key", *parameters]].drop_duplicates("key")
-    values = {
-        row["key"]: Run(
-            **{name: row[name] for name in ("recipe", "data")},
-            modalities=int(row["modalities"]), seed=int(row["seed"]),
-            **{group: json.loads(row[group]) for group in GROUPS},
-        ).values
-        for row in runs.to_dict("records")
-    }  # fmt: skip
-    for name in sorted({name for options in values.values() for name in options} - {"names"}):
-        column = {key: options.get(name) for key, options in values.items()}
-        frame[name] = pd.Series([column[key] for key in frame["key"]], dtype=object)
+    for group in GROUPS:
+        parsed = {text: json.loads(text) for text in frame[group].unique()}
+        for name in sorted({name for options in parsed.values() for name in options}):
+            values = {text: options.get(name) for text, options in parsed.items()}
+            column = pd.Series([values[text] for text in frame[group]], dtype=object)
+            frame["data_seed" if name == "seed" else name] = column
     return frame
 
 
 def combine(source: str | Path, target: str | Path, keys: Iterable[str] | None = None) -> Path:
-    """The table of a sweep's folder as one compressed Parquet file, to keep or to pass on."""
-    columns = SCHEMA.names
-    frame = read(source, keys)[columns].sort_values(
-        ["recipe", "options", "modalities", "key"], kind="stable"
-    )
-    target = Path(target)
+    """The table of a sweep's folder as one compressed Parquet file, to keep or to pass on.
+
+    Runs that the file holds already and the folder does not have stay in it. With ``keys`` no
+    others are kept.
+    """
+    source, target = Path(source), Path(target)
+    tables = [_folder_table(source)]
+    if target.exists():
+        before = pq.read_table(target, schema=SCHEMA)
+        here = set(tables[0]["key"].to_pylist())
+        tables.append(before.filter([key not in here for key in before["key"].to_pylist()]))
+    table = pa.concat_tables(tables)
+    if keys is not None:
+        table = table.filter(pc.is_in(table["key"], pa.array(list(keys), pa.string())))
+    order = [(name, "ascending") for name in ("data", "recipe", "modalities", "options", "key")]
+    table = table.append_column("row", pa.array(range(len(table))))  # a run's rows keep their order
+    table = table.sort_by([*order, ("row", "ascending")]).drop_columns("row")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-    table = pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False)
     pq.write_table(table, partial, compression="zstd")
     os.replace(partial, target)
     return target
+
+
+def _folder_table(folder: Path) -> pa.Table:
+    files = sorted((folder / FOLDER).glob("*.parquet"))
+    if not files:
+        raise FileNotFoundError(
+            f"{folder} has no results: no files in {folder / FOLDER}. "
+            "mmvae_core.sweeps.sweep(runs, folder) makes them"
+        )
+    return pa.concat_tables([pq.read_table(file) for file in files])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import time
+import os
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -29,6 +32,7 @@ from mmvae_core.training import TrainConfig, fit, load_model, save_checkpoint
 __all__ = ["Outcome", "execute", "folder_of", "is_done", "load_data", "load_run", "train_run"]
 
 _ONE_AT_A_TIME = Lock()  # torch's seed and number of threads belong to the whole process
+DIVERGED = FloatingPointError.__name__  # what fit raises; it would come again
 Outcome = str  # "finished", "failed", "known" (was finished before), "busy" (another has it)
 
 
@@ -37,19 +41,25 @@ def folder_of(folder: str | Path, run: Run) -> Path:
     return Path(folder) / "runs" / f"{run.recipe}-{run.key}"
 
 
-def is_done(folder: str | Path, run: Run, settings: Settings, retry_failed: bool = False) -> bool:
-    """Whether the table has the run, measured with these settings (or its failure)."""
+def is_done(folder: str | Path, run: Run, settings: str, retry_failed: bool = False) -> bool:
+    """Whether there is nothing left to do: the run is measured with these settings, or diverged.
+
+    A run that failed for another reason (files that were not there, a full disk) is tried again.
+    """
     rows = read_run(folder, run.key)
     if not rows:
         return False
     if rows[0]["status"] == "failed":
-        return not retry_failed
-    return rows[0]["settings"] == as_text(settings)
+        return not retry_failed and rows[0]["error"].startswith(DIVERGED)
+    return rows[0]["settings"] == settings
 
 
-def as_text(settings: Settings) -> str:
-    """The settings as they stand in the table."""
-    return json.dumps(asdict(settings), sort_keys=True)
+def as_text(settings: Settings, inception: str | Path | None = None) -> str:
+    """What is measured and how, as it stands in the table."""
+    content = asdict(settings)
+    if inception is not None:
+        content["inception"] = hashlib.sha256(Path(inception).read_bytes()).hexdigest()[:16]
+    return json.dumps(content, sort_keys=True)
 
 
 def execute(
@@ -60,6 +70,7 @@ def execute(
     device: str = "auto",
     threads: int | None = None,
     settings: Settings | None = None,
+    inception: str | None = None,
     retry_failed: bool = False,
     keep_models: bool = True,
 ) -> Outcome:
@@ -67,51 +78,72 @@ def execute(
 
     A run belongs to the process that holds the lock in its folder; another that comes meanwhile
     is told ``"busy"``. A lock ends with its process, however that ends. A process carries out one
-    run at a time, whatever the number of its threads. What was trained stays
-    trained: a run that was killed goes on from its checkpoint, one that was trained is only
-    measured. An error is written to the table and not raised.
+    run at a time, whatever the number of its threads. What was trained stays trained: a run that
+    was killed goes on from its checkpoint, one that was trained is only measured. An error is
+    written to the table, unless that holds numbers of the run already, and not raised; ``log.txt``
+    in the run's folder says what was done when.
     """
     settings = Settings() if settings is None else settings
-    if is_done(folder, run, settings, retry_failed):
+    wanted = as_text(settings, inception)
+    if is_done(folder, run, wanted, retry_failed):
         return "known"
     place = folder_of(folder, run)
     place.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(place / "lock", timeout=0):
-            if is_done(folder, run, settings, retry_failed):  # between the question and the lock
+            if is_done(folder, run, wanted, retry_failed):  # between the question and the lock
                 return "known"
             with _ONE_AT_A_TIME, _threads(threads):
-                return _carried_out(run, Path(folder), data_root, device, settings, keep_models)
+                try:
+                    rows = _carried_out(run, folder, data_root, device, settings, inception)
+                except Exception as error:  # of any kind: the other runs go on
+                    write_failure(folder, run, error)
+                    return "failed"
+                write_run(folder, run, [{**row, "settings": wanted} for row in rows])
+                if not keep_models:
+                    (place / "model.pt").unlink(missing_ok=True)
+                return "finished"
     except Timeout:
         return "busy"
 
 
-def _carried_out(
-    run: Run, folder: Path, data_root: str | None, device: str, settings: Settings, keep: bool
-) -> Outcome:
-    rows: list[dict[str, Any]]
-    try:
-        place = folder_of(folder, run)
-        (place / "run.json").write_text(run.to_json() + "\n", encoding="utf-8")
-        where = _device(device)
-        model, report = train_run(run, place, data_root=data_root, device=where)
-        train, test, judges = load_data(run, folder, data_root, where)
-        measured = metrics.measure(model, train, test, judges, settings)
-        losses = _training_terms(report.pop("losses"))
-        rows = [
-            {**row._asdict(), **report, "status": "finished", "settings": as_text(settings)}
-            for row in [*measured, *losses]
-        ]
-    except Exception as error:  # of any kind: the other runs go on
-        brief = f"{type(error).__name__}: {error}"
-        where_from = traceback.format_exc(limit=-3)
-        row = {"status": "failed", "error": f"{brief}\n\n{where_from}"}
+def write_failure(folder: str | Path, run: Run, error: BaseException) -> None:
+    """Note an error in the run's log, and in the table unless that has numbers of the run."""
+    brief = f"{type(error).__name__}: {error}"
+    text = "".join(traceback.format_exception(error, limit=-3))
+    log(folder_of(folder, run), f"failed: {text}")
+    rows = read_run(folder, run.key)
+    if not rows or rows[0]["status"] == "failed":
+        row = {"status": "failed", "error": f"{brief}\n\n{text}"}
         write_run(folder, run, [row | {"made_with": json.dumps(metrics.provenance())}])
-        return "failed"
-    write_run(folder, run, rows)
-    if not keep:
-        (place / "model.pt").unlink(missing_ok=True)
-    return "finished"
+
+
+def log(place: Path, line: str) -> None:
+    """Add a line to the log of a run."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    with open(place / "log.txt", "a", encoding="utf-8") as file:
+        file.write(f"{now} process {os.getpid()}: {line}\n")
+
+
+def _carried_out(
+    run: Run,
+    folder: str | Path,
+    data_root: str | None,
+    device: str,
+    settings: Settings,
+    inception: str | None,
+) -> list[dict[str, Any]]:
+    place = folder_of(folder, run)
+    (place / "run.json").write_text(run.to_json() + "\n", encoding="utf-8")
+    where = _device(device)
+    model, report = train_run(run, place, data_root=data_root, device=where)
+    train, test, judges = load_data(run, folder, data_root, where)
+    network = None if inception is None else metrics.inception(inception)
+    measured = metrics.measure(model, train, test, judges, settings, inception=network)
+    log(place, f"measured {len(measured)} numbers")
+    losses = _training_terms(report.pop("losses"))
+    report["measured_by"] = metrics.provenance()["commit"]
+    return [{**row._asdict(), **report, "status": "finished"} for row in [*measured, *losses]]
 
 
 def train_run(
@@ -134,18 +166,21 @@ def train_run(
         **{"latent_dim": LATENT_DIM, **run.model},
     ).to(device)
     config = TrainConfig(**run.training, seed=run.seed)
+    resumed = (place / "last.pt").exists()
+    log(place, f"{'goes on with' if resumed else 'begins'} the training on {device}")
     on_gpu = device.startswith("cuda")
+    held = 0
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
-    resumed = (place / "last.pt").exists()
-    before = time.process_time()
+        held = torch.cuda.memory_allocated(device) - _bytes_of(model)  # the data, other runs' too
     history = fit(model, train, config, folder=place, show_progress=False)
+    peak = torch.cuda.max_memory_allocated(device) - held if on_gpu and not resumed else None
     report = {
         "steps": config.epochs * (len(train) // config.batch_size),
         "training_seconds": history.seconds,
-        # A run that was resumed had a part of its time in another process.
-        "processor_seconds": None if resumed else time.process_time() - before,
-        "peak_device_bytes": torch.cuda.max_memory_allocated(device) if on_gpu else None,
+        "processor_seconds": history.processor_seconds,
+        "peak_device_bytes": peak,
+        "device": device,
         "losses": history.epochs[-1],
         "made_with": json.dumps(metrics.provenance()),
     }
@@ -153,7 +188,12 @@ def train_run(
     metrics.write_json(facts, report)
     for name in ("last.pt", "best.pt"):
         (place / name).unlink(missing_ok=True)
+    log(place, f"trained, {history.seconds:.0f} s")
     return model.eval(), report
+
+
+def _bytes_of(model: MultimodalVAE) -> int:
+    return sum(part.numel() * part.element_size() for part in model.state_dict().values())
 
 
 def load_run(folder: str | Path, run: Run, device: str = "cpu") -> MultimodalVAE:
@@ -166,7 +206,7 @@ def load_run(folder: str | Path, run: Run, device: str = "cpu") -> MultimodalVAE
 
 def load_data(
     run: Run, folder: str | Path, data_root: str | None = None, device: str = "cpu"
-) -> tuple[MultimodalDataset, MultimodalDataset, list[nn.Module]]:
+) -> tuple[MultimodalDataset, MultimodalDataset, list[nn.Module] | None]:
     """A run's training and test set, and the classifiers that judge what is generated.
 
     They are kept in memory for the next run on the same data; the classifiers on disk too, one
@@ -188,10 +228,10 @@ def _loaded(
 @lru_cache(maxsize=2)
 def _judges(
     name: str, modalities: int, options: str, data_root: str | None, device: str, folder: str
-) -> list[nn.Module]:
+) -> list[nn.Module] | None:
     train, _ = _loaded(name, modalities, options, data_root, device)
     if train.label is None:
-        return []
+        return None
     place = Path(folder) / "classifiers"
     place.mkdir(parents=True, exist_ok=True)
     with FileLock(place / f"lock-{name}-{modalities}"):  # one trains, the others wait and read
@@ -217,10 +257,10 @@ def _device(wanted: str) -> str:
     try:
         from distributed import get_worker
 
-        number = int(get_worker().name)
-    except (ImportError, ValueError, TypeError):  # not a Dask worker, or one with another name
-        number = 0
-    return f"cuda:{number % torch.cuda.device_count()}"
+        number = re.search(r"(\d+)$", str(get_worker().name))
+    except (ImportError, ValueError):  # not a worker of Dask
+        number = None
+    return f"cuda:{int(number[1]) % torch.cuda.device_count() if number else 0}"
 
 
 @contextmanager

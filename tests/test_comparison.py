@@ -105,6 +105,20 @@ def test_a_selection_has_nothing_unusual_that_was_not_asked_for(tmp_path):
         results.select(rhoo=0.4)
 
 
+def test_an_option_that_is_named_with_its_default_is_usual(tmp_path):
+    """Whether a table writes all options of a run or only the unusual ones is all the same."""
+    results = table(tmp_path, [(Run("code_vae", **BASE), [row("linear_accuracy", "m0", "", 0.5)])])
+    for told in (
+        "{}",
+        '{"rho": 0.4, "weights": "learned"}',
+        '{"rho": 0.4, "entropy_scale": 1000.0}',
+    ):
+        results.runs["options"] = told
+        assert len(results.select(recipe="code_vae")) == 1
+    results.runs["options"] = '{"weights": "equal"}'
+    assert len(results.select(recipe="code_vae")) == 0
+
+
 def test_runs_at_full_size_and_short_ones_do_not_mix_with_the_others(tmp_path):
     """The paper's networks, beta = 2.5, five modalities, free scales; a copy has two."""
     full = Run(modalities=5, data="polymnist", model={"networks": "polymnist"},

@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cache
 from inspect import signature
 from math import nan
 from pathlib import Path
@@ -197,8 +198,8 @@ class Results:
             keep &= np.array([_is(cell, usual(data)[name]) for cell, data in cells], dtype=bool)
         if "epochs" not in wanted:
             keep &= (runs["epochs"] == runs.groupby("data")["epochs"].transform("max")).to_numpy()
-        for i, text in enumerate(runs["options"]):
-            keep[i] &= set(json.loads(text)) <= set(wanted)
+        told = zip(runs["recipe"], runs["modalities"], runs["options"], strict=True)
+        keep &= np.array([_unusual(*options) <= set(wanted) for options in told], dtype=bool)
         return self.only(runs["key"][keep])
 
     def only(self, keys: Collection[str]) -> Results:
@@ -292,6 +293,14 @@ def _scored(rows: pd.DataFrame) -> pd.DataFrame:
     longest = seconds.groupby([runs[name] for name in _CONFIGURATION]).transform("max")
     runs["processor_seconds"] = seconds.where(seconds >= WHOLE * longest)
     return runs.reset_index(drop=True)
+
+
+@cache
+def _unusual(recipe: str, modalities: int, options: str) -> set[str]:
+    """The options of a recipe that are not its defaults, by name."""
+    usually = recipes.build(recipe, int(modalities)).options
+    given = json.loads(options)
+    return {name for name, value in given.items() if value != usually.get(name)}
 
 
 def _is(cell: Any, wanted: Any) -> bool:

@@ -134,8 +134,6 @@ def beta_picture(panels: Sequence[tuple[str, str, Sequence[Mark]]], behind: str)
         lines: list[tuple[Axes, list[tuple[float, float, str, str]]]] = []
         for ax, (x, y, marks) in zip(grid.flat, panels, strict=True):
             _plane(ax, x, y)
-            if not marks:
-                empty(ax)
             ends = []
             for recipe in dict.fromkeys(mark.recipe for mark in marks):
                 style = MODELS[recipe]
@@ -147,6 +145,8 @@ def beta_picture(panels: Sequence[tuple[str, str, Sequence[Mark]]], behind: str)
                 for mark in own:
                     draw_mark(ax, mark, style, size=sizes[mark.name[1]], dots=False)
                 ends.append((own[-1].x.mean, own[-1].y.mean, style.label, style.color))
+            if not ends:
+                empty(ax)
             lines.append((ax, ends))
         text = ", ".join(f"{beta:g}" for beta in betas)
         caption(figure, f"{behind}. β = {text}: the larger the mark, the larger β.")
@@ -327,6 +327,7 @@ def caption(figure: Figure, text: str) -> None:
 
 def empty(ax: Axes, text: str = NOT_RUN) -> None:
     """Say inside a panel that there is nothing to draw."""
+    ax.set(xticks=[], yticks=[])
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="#5c6370")
 
 

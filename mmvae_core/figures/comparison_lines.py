@@ -98,11 +98,11 @@ def rho_picture(
     """
     scores = list(next(iter(panels.values()), {})) or ["conditional_coherence"]
     columns = list(panels) or [3]
+    size = (max(8.6, 2.6 * len(columns)), 1.9 * len(scores) + 0.8)
     with theme():
         figure, axes = plt.subplots(
-            len(scores), len(columns), figsize=(2.6 * len(columns), 1.9 * len(scores) + 0.8),
-            squeeze=False, sharex=True,
-        )  # fmt: skip
+            len(scores), len(columns), figsize=size, squeeze=False, sharex=True
+        )
         for i, (row, score) in enumerate(zip(axes, scores, strict=True)):
             row[0].set_ylabel(SCORES[score].label.replace(" ", "\n", 1))
             for ax, number in zip(row, columns, strict=True):
@@ -186,11 +186,11 @@ def copy_picture(
             mine = {noise: by_rho[rho] for noise, by_rho in sorted(ours.items()) if rho in by_rho}
             if mine:
                 _line(right, mine, style)
-        if not any(ours.values()):
-            empty(right)
         for ax in (left, right):
             ax.set(xlabel="share of the copy's pixels that are noise", xticks=(0, 0.25, 0.95))
             ax.margins(y=0.15)
+        if not any(ours.values()):
+            empty(right)
         left.legend()
         caption(figure, f"Ours: {behind}. Pictures, networks and the measure differ: compare the "
                 "order of the two lines, not their heights.")  # fmt: skip
@@ -203,7 +203,8 @@ def start_picture(found: Mapping[tuple[str, float], Mapping[str, Spread]], behin
     looks = {"exponential": RuleStyle("σ free", "#D55E00", "dash", "s"),
              "bounded": RuleStyle("σ < 1", "#0072B2", "solid", "o")}  # fmt: skip
     with theme():
-        figure, axes = plt.subplots(1, len(scores), figsize=(3.7 * len(scores), 3.6), squeeze=False)
+        width = max(6.4, 3.5 * len(scores))
+        figure, axes = plt.subplots(1, len(scores), figsize=(width, 3.4), squeeze=False)
         for ax, score in zip(axes[0], scores, strict=True):
             ax.set(ylabel=axis_label(score), xlabel="σ that training starts with")
             for kind, style in looks.items():
@@ -211,9 +212,9 @@ def start_picture(found: Mapping[tuple[str, float], Mapping[str, Spread]], behin
                         if k == kind and row[score].seeds}  # fmt: skip
                 if part:
                     _line(ax, part, style)
+            ax.set(xticks=sorted({start for _, start in found}))
             if not found:
                 empty(ax)
-            ax.set(xticks=sorted({start for _, start in found} or {0.5}))
             ax.margins(x=0.2, y=0.15)
         if found:
             axes[0, 0].legend()

@@ -179,6 +179,24 @@ def test_spread_and_difference_against_scipy():
     assert spread([np.nan, 2.0]).values == (2.0,)
 
 
+def test_numbers_of_the_same_runs_are_compared_run_by_run():
+    """Against scipy, on runs whose common level hides the difference from a test of two groups."""
+    rng = np.random.default_rng(5)
+    signs = set()
+    for gain in (0.0, 0.2, -1.0):
+        for _ in range(10):
+            a = rng.normal(0, 5, 3)
+            b = a + gain + rng.normal(0, 0.1, 3)
+            gap, sign = comparison.paired_difference(spread(b), spread(a))
+            found = stats.ttest_rel(b, a)
+            assert gap == pytest.approx(b.mean() - a.mean())
+            assert sign == (np.sign(found.statistic) if found.pvalue < 0.05 else 0)
+            signs.add(sign)
+    assert signs == {-1, 0, 1}
+    with pytest.raises(ValueError, match="2 and 3 values"):
+        comparison.paired_difference(spread([1.0, 2.0]), spread([1.0, 2.0, 3.0]))
+
+
 # -------------------------------------------------------------------- states
 
 

@@ -6,7 +6,15 @@ every number comes from the table, or from :mod:`mmvae_core.published`, which sa
 """
 
 from mmvae_core.comparison.questions import Answer, answers
-from mmvae_core.comparison.results import SCORES, Results, Score, Spread, difference, spread
+from mmvae_core.comparison.results import (
+    SCORES,
+    Results,
+    Score,
+    Spread,
+    difference,
+    paired_difference,
+    spread,
+)
 from mmvae_core.comparison.states import (
     Mark,
     Speed,
@@ -44,6 +52,7 @@ __all__ = [
     "checks",
     "clean_pictures",
     "difference",
+    "paired_difference",
     "quality_gap",
     "rank",
     "rho_search",

@@ -1,7 +1,8 @@
 """The paper's claims beside our runs: agrees, disagrees, undecided, not run.
 
 Every claim of :data:`mmvae_core.published.CLAIMS` becomes comparisons of means over seeds, each
-decided by :func:`mmvae_core.comparison.difference`. A claim *agrees* where all comparisons that
+decided by :func:`mmvae_core.comparison.difference`, or run by run where both numbers are of the same
+runs (:func:`mmvae_core.comparison.paired_difference`). A claim *agrees* where all comparisons that
 seeds can decide go its way (and one can, in each of its parts), *disagrees* where all of them go
 the other way, is *mixed* where some go each way, *undecided* where seeds decide none, and *not run*
 where runs are missing (:func:`mmvae_core.comparison.judging.judge`). Data, networks and the length
@@ -20,6 +21,7 @@ from mmvae_core.comparison.results import (
     Results,
     Spread,
     difference,
+    paired_difference,
 )
 from mmvae_core.comparison.states import (
     Speed,
@@ -219,7 +221,7 @@ def _sizes(
         if len(sizes) < 2:
             continue
         first, last = sizes[min(sizes)], sizes[max(sizes)]
-        sign = difference(last, first)[1]
+        sign = paired_difference(last, first)[1]
         yield Comparison(
             f"M = {number}: {name} {first.mean:.4g} of one, {last.mean:.4g} of all",
             expected * sign,
@@ -244,7 +246,7 @@ def _(results: Results, data: str, speeds: object) -> Iterable[Comparison]:
         if len(sizes.get(name, {})) < 2:
             continue
         first, last = sizes[name][1], sizes[name][max(sizes[name])]
-        _, sign = difference(last, first)
+        _, sign = paired_difference(last, first)
         text = f"{name} {first.mean:.2f} → {last.mean:.2f}"
         if name in MIXTURES:  # the claim is that nothing grows
             flat = abs(last.mean - first.mean) < FLAT and last.seeds > 1

@@ -111,7 +111,7 @@ def log_likelihoods(
     generators = [Generator(device=model.device).manual_seed(seed) for _ in rows]
     found: list[list[Tensor]] = [[] for _ in rows]
     parts = encoded(model, data, rows, batch_size=batch_size)
-    count = len(sizes(len(data), batch_size))
+    count = len(sizes(len(data.present), batch_size))
     for batch, experts, q in watched(parts, "log-likelihood", count, show_progress):
         for k, row in enumerate(rows):
             one = Posterior(q.loc[:, k : k + 1], q.scale[:, k : k + 1], q.weights[:, k : k + 1],

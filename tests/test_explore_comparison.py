@@ -335,7 +335,7 @@ def test_the_kept_pictures_are_written_with_and_without_runs(
     np.savez_compressed(tmp_path / "07_samples.npz", **{"polymnist/code_vae": sheet})
     before = {path: path.read_bytes() for path in without}
     written = save_pictures(results, tmp_path)
-    assert written == without and len(set(written)) == 12
+    assert written == without and len(set(written)) == 13
     same = {path.name for path in written if path.read_bytes() == before[path]}
     assert same == {"07_cost.png", "07_copy.png", "07_start.png"}, "the table has nothing for these"
 

@@ -1,12 +1,13 @@
 """The paper's claims beside our runs: agrees, disagrees, undecided, not run.
 
 Every claim of :data:`mmvae_core.published.CLAIMS` becomes comparisons of means over seeds, each
-decided by :func:`mmvae_core.comparison.difference`, or run by run where both numbers are of the same
-runs (:func:`mmvae_core.comparison.paired_difference`). A claim *agrees* where all comparisons that
-seeds can decide go its way (and one can, in each of its parts), *disagrees* where all of them go
-the other way, is *mixed* where some go each way, *undecided* where seeds decide none, and *not run*
-where runs are missing (:func:`mmvae_core.comparison.judging.judge`). Data, networks and the length
-of training are not the paper's: this is a judgement of directions, not a replication.
+decided by :func:`mmvae_core.comparison.difference`, or by
+:func:`mmvae_core.comparison.paired_difference` where both numbers are of the same runs. A claim
+*agrees* where all comparisons that seeds can decide go its way (and one can, in each of its parts),
+*disagrees* where all of them go the other way, is *mixed* where some go each way, *undecided* where
+seeds decide none, and *not run* where runs are missing
+(:func:`mmvae_core.comparison.judging.judge`). Data, networks and the length of training are not the
+paper's: this is a judgement of directions, not a replication.
 """
 
 from __future__ import annotations

@@ -51,6 +51,7 @@ def save_pictures(results: Results, folder: str | Path, data: str = "polymnist")
     pictures = {
         "question": planes.trade_off_picture(panels, plain.behind, named=False),
         "trade_off": planes.trade_off_picture(panels, plain.behind),
+        "digits": _in_digits(results),
         "beta": planes.beta_picture(by_beta, swept.behind),
         "gap": lines.gap_picture(gaps, trained.behind),
         "weights": lines.weights_picture(comparison.weights_by_subset(tempered), tempered.behind),
@@ -72,6 +73,17 @@ def save_pictures(results: Results, folder: str | Path, data: str = "polymnist")
         "start": lines.start_picture(started, starters.behind),
     }  # fmt: skip
     return [_write(still, folder / f"07_{name}.png") for name, still in pictures.items()]
+
+
+def _in_digits(results: Results) -> Still:
+    """The other small world: coherence given a view, and from the prior."""
+    plain = results.select(data="digits")
+    pairs = [("log_likelihood", "conditional"), ("unconditional_frechet", "unconditional")]
+    panels = [
+        (x, f"{kind}_coherence", comparison.trade_off(plain, x, f"{kind}_coherence"))
+        for x, kind in pairs
+    ]
+    return planes.trade_off_picture(panels, plain.behind)
 
 
 def _samples(path: Path, data: str) -> dict[str, np.ndarray]:

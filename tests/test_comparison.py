@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from itertools import product
 from pathlib import Path
@@ -481,6 +482,18 @@ def test_joined_tables_keep_each_run_once(tmp_path):
     assert len(both) == 2
     assert both.select(recipe="mopoe").score("linear_accuracy").values == (0.9,)
     assert len(old.joined(Results.read(tmp_path / "none"))) == 2
+
+
+def test_steps_on_a_gpu_stand_below_the_papers(tmp_path):
+    part = {"milliseconds": {"code_vae": 20.04, "mopoe": 19.0}, "code_over_poe": [1.1, 1.0, 1.05],
+            "aggregation_share": 0.015, "share_of_peak": 0.42}  # fmt: skip
+    content = {"made_with": {"accelerator": "a GPU"}, "bfloat16": part}
+    (tmp_path / "gpu_step.json").write_text(json.dumps(content), encoding="utf-8")
+    header, rows, widths = comparison.gpu_steps(tmp_path / "gpu_step.json")
+    assert rows[0][1:5] == ["A100", "1050", "790", "1.33"]
+    assert rows[1:] == [["ours, bfloat16", "a GPU", "20.0", "19.0", "1.050", "1.5%", "42%"]]
+    assert len(header) == len(widths) == 7
+    assert comparison.gpu_steps(tmp_path / "none.json")[1] == rows[:1]
 
 
 # ------------------------------------------------------------------ verdicts

@@ -187,7 +187,7 @@ class Results:
         """The results in a file or a sweep's folder; none where it does not exist yet."""
         try:
             return cls(sweeps.read(path))
-        except (FileNotFoundError, OSError):
+        except FileNotFoundError:
             return cls(pd.DataFrame(columns=_COLUMNS))
 
     def __len__(self) -> int:

@@ -14,6 +14,7 @@ import pandas as pd
 from mmvae_core.comparison.judging import written
 from mmvae_core.comparison.results import SCORES, Results, Spread, spread, usual
 from mmvae_core.metrics.weights import predicted_weights
+from mmvae_core.published import TABLES
 
 __all__ = [
     "Mark",
@@ -24,6 +25,7 @@ __all__ = [
     "by_value",
     "checks",
     "clean_pictures",
+    "gpu_steps",
     "quality_gap",
     "rank",
     "rho_search",
@@ -353,3 +355,28 @@ def speed(path: str | Path) -> dict[str, Speed]:
         entry.seconds[row["modalities"]] = row["seconds"]
         entry.memory[row["modalities"]] = row["peak_memory_mib"]
     return found
+
+
+def gpu_steps(path: str | Path) -> tuple[list[str], list[list[str]], list[int]]:
+    """The training steps kept in figures/gpu_step.json as a table of text, below the paper's.
+
+    Without the file only the paper's line is there.
+    """
+    header = ["", "device", "CoDE, ms", "PoE, ms", "CoDE / PoE", "aggregation", "of peak"]
+    theirs = TABLES["batch_ms"].values["PolyMNIST"]
+    code, poe = theirs["CoDE"].mean, theirs["PoE"].mean
+    rows = [["theirs", "A100", f"{code:g}", f"{poe:g}", f"{code / poe:.2f}", "", ""]]
+    path = Path(path)
+    if path.exists():
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        for precision in ("float32", "bfloat16"):
+            part = stored.get(precision)
+            if part is None:
+                continue
+            ms, ratios = part["milliseconds"], sorted(part["code_over_poe"])
+            rows.append([
+                f"ours, {precision}", stored["made_with"]["accelerator"] or "processor",
+                f"{ms['code_vae']:.1f}", f"{ms['mopoe']:.1f}", f"{ratios[len(ratios) // 2]:.3f}",
+                f"{part['aggregation_share']:.1%}", f"{part['share_of_peak']:.0%}",
+            ])  # fmt: skip
+    return header, rows, [16, 22, 10, 10, 11, 12, 8]

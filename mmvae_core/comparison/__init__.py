@@ -14,6 +14,7 @@ from mmvae_core.comparison.results import (
     difference,
     paired_difference,
     spread,
+    usual,
 )
 from mmvae_core.comparison.states import (
     Mark,
@@ -63,6 +64,7 @@ __all__ = [
     "spread",
     "starts",
     "trade_off",
+    "usual",
     "verdicts",
     "weights_by_subset",
 ]

@@ -19,7 +19,7 @@ import plotly.graph_objects as go
 from jaxtyping import UInt8
 from PIL import Image
 
-from mmvae_core.comparison import SCORES, Mark, Results, Spread, rank, trade_off
+from mmvae_core.comparison import SCORES, Mark, Results, Spread, rank, trade_off, usual
 from mmvae_core.explore.controls import ErrorLine, Picture, Prediction, mime_bundle
 from mmvae_core.figures.comparison import MODELS, arranged, axis_label, trade_off_picture
 from mmvae_core.figures.style import INK, MUTED
@@ -133,9 +133,10 @@ class PlaneOfRuns:
         self._held = True
         try:
             numbers = sorted({int(m) for m in runs["modalities"]}) or [3]
-            _renew(self.modalities, numbers, 3 if 3 in numbers else numbers[0])
+            common = usual(self.data.value)
+            _renew(self.modalities, numbers, common["modalities"])
             runs = runs[runs["modalities"] == self.modalities.value]
-            _renew(self.beta, [ALL, *sorted(set(runs["beta"]))], 1.0)
+            _renew(self.beta, [ALL, *sorted(set(runs["beta"]))], common["beta"])
             rhos = set(runs["rho"].dropna())
             ordered = sorted(rhos, key=lambda value: (isinstance(value, str), value))
             _renew(self.rho, [ALL, *ordered], 0.4)

@@ -331,6 +331,11 @@ def test_time_of_an_interrupted_run_is_left_out(tmp_path):
     results = table(tmp_path, runs)
     assert results.select(recipe="mopoe").score("processor_seconds").values == (60.0, 62.0)
     assert results.select(recipe="mvae").score("processor_seconds").seeds == 3
+    rows = [row("linear_accuracy", "m0", "", 0.5) | {"training_seconds": 101.0}]
+    for seconds, seeds in ((20.0, 0), (21.0, 1)):
+        alone = table(tmp_path / f"{seconds}", [(Run("mvae", **BASE), [
+            rows[0] | {"processor_seconds": seconds}])])  # fmt: skip
+        assert alone.score("processor_seconds").seeds == seeds, "a fifth of the clock at least"
 
 
 def simple(folder: Path, cases: list[tuple[Run, dict[str, float]]], seeds: int = 2) -> Results:

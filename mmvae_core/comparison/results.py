@@ -10,7 +10,8 @@ A table has a row for every measured number; a comparison wants a few numbers a 
   latents of its own too, but draws them to each other with a prior that depends on the data:
   it defines no log p(X), and has no such score;
 * training time: seconds of one core. A run that was interrupted has a part of its time in another
-  process, so what is far below the other seeds of its configuration is left out.
+  process, so what is far below the other seeds of its configuration, or below a fifth of the time
+  on the clock, is left out.
 
 Spread is the standard deviation over seeds (n − 1 below). It holds what training does with another
 start and another order, not the choice of data; with three seeds it is itself known to half of its
@@ -83,6 +84,7 @@ FULL_NETWORKS = "polymnist"
 COPY = "noisy_copy"
 NO_JOINT_MODEL = ("mmvm",)
 WHOLE = 0.75  # of the longest of its seeds: a run below it was interrupted
+BUSY = 0.2  # of the time on the clock: so much of a core a run has at least, on a crowded machine
 SURE = 0.05  # a difference between seeds is taken as one where chance gives it more rarely
 
 
@@ -312,7 +314,9 @@ def _scored(rows: pd.DataFrame) -> pd.DataFrame:
     runs.loc[runs["recipe"].isin(NO_JOINT_MODEL), "log_likelihood"] = nan
     seconds = runs["processor_seconds"].astype(float)
     longest = seconds.groupby([runs[name] for name in _CONFIGURATION]).transform("max")
-    runs["processor_seconds"] = seconds.where(seconds >= WHOLE * longest)
+    lasted = runs["training_seconds"].astype(float).fillna(0.0)
+    whole = (seconds >= WHOLE * longest) & (seconds >= BUSY * lasted)
+    runs["processor_seconds"] = seconds.where(whole)
     return runs.reset_index(drop=True)
 
 

@@ -7,7 +7,8 @@
 Each study is a list of runs; some runs belong to several and are done once. Checkpoints and models
 are in build/07_comparison, where an interrupted call goes on. What is kept, after every study: the
 runs that have ended in figures/07_comparison.parquet, what each recipe generates in
-figures/07_samples.npz. Studies on PolyMNIST read MNIST and photographs from --data-root (or
+figures/07_samples.npz, and the pictures figures/07_*.png; then store the notebook anew
+(python notebooks/store.py 07_comparison). Studies on PolyMNIST read MNIST and photographs from --data-root (or
 MMVAE_DATA). Those whose names begin with "full" need a GPU and run only when they are named. A call
 may be cut short at any time (``timeout 570 python ...``) and goes on from its checkpoints, at most
 a minute back.
@@ -21,7 +22,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mmvae_core.comparison import Results
 from mmvae_core.figures.comparison import sample_sheet
+from mmvae_core.figures.comparison_kept import save_pictures
 from mmvae_core.recipes import RECIPES
 from mmvae_core.sweeps import Run, combine, grid, load_data, load_run, remaining, sweep
 from mmvae_core.sweeps.work import folder_of
@@ -176,6 +179,7 @@ def main() -> None:
         combine(FOLDER, TABLE, every)
     if not arguments.list:
         keep_samples(arguments.data_root)
+        save_pictures(Results.read(TABLE), HERE)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,13 @@
 
 Each study is a list of runs; some runs belong to several and are done once. Checkpoints and models
 are in build/07_comparison, where an interrupted call goes on. What is kept, after every study: the
-runs that have ended in figures/07_comparison.parquet, what each recipe generates in
-figures/07_samples.npz, and the pictures figures/07_*.png; then store the notebook anew
-(python notebooks/store.py 07_comparison). Studies on PolyMNIST read MNIST and photographs from --data-root (or
-MMVAE_DATA). Those whose names begin with "full" need a GPU and run only when they are named. A call
-may be cut short at any time (``timeout 570 python ...``) and goes on from its checkpoints, at most
-a minute back.
+runs that have ended in figures/07_comparison.parquet; at the end, what each recipe generates in
+figures/07_samples.npz and the pictures figures/07_*.png. Then the notebook has to be stored anew
+(``python notebooks/store.py 07_comparison``).
+
+Studies on PolyMNIST read MNIST and photographs from --data-root (or MMVAE_DATA). Those whose names
+begin with "full" need a GPU and run only when they are named. A call may be cut short at any time
+(``timeout 570 python ...``) and goes on from its checkpoints, at most a minute back.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from mmvae_core.metrics.imputation import (
 )
 from mmvae_core.metrics.likelihood import joint_log_likelihood, log_likelihoods
 from mmvae_core.metrics.probe import linear_accuracy
-from mmvae_core.metrics.quality_gap import model_quality_gap, quality_gap
+from mmvae_core.metrics.quality_gap import quality_gap
 from mmvae_core.metrics.report import (
     Measurement,
     Settings,
@@ -61,7 +61,6 @@ __all__ = [
     "log_likelihoods",
     "mcc",
     "measure",
-    "model_quality_gap",
     "objective_weights",
     "predicted_weights",
     "provenance",

@@ -13,9 +13,7 @@ over 2 to 5 modalities in arXiv 2505.01134.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from math import isnan, nan, sqrt
-from statistics import fmean, stdev
+from collections.abc import Mapping
 
 import torch
 from torch import Generator
@@ -34,59 +32,12 @@ from mmvae_core.metrics.frechet import (
 from mmvae_core.metrics.generation import BATCH, encoded, sizes, views
 from mmvae_core.model import MultimodalVAE
 
-__all__ = ["mean_over_runs", "model_quality_gap", "quality_gap"]
+__all__ = ["quality_gap"]
 
 PRIOR = "prior"
 
 
 def quality_gap(
-    multimodal: Mapping[int, Sequence[Estimate]], unimodal: Sequence[Estimate]
-) -> dict[int, Estimate]:
-    """The gap from distances that were measured before, over runs with several seeds.
-
-    Args:
-        multimodal: the distances of the runs with M modalities, by M.
-        unimodal: those of the runs of the VAE.
-
-    Returns:
-        ``{M: gap}``; the error is that of both means (:func:`mean_over_runs`) in quadrature, and
-        ``num_samples`` the number of multimodal runs. Both distances share the real pictures, so
-        their errors go together a little, and the error is rather too large than too small.
-
-    Raises:
-        ValueError: no run is there.
-
-    >>> vae, three = Estimate(2.0, 0.3, 2000), Estimate(5.0, 0.4, 2000)
-    >>> quality_gap({3: [three]}, [vae])
-    {3: Estimate(value=3.0, stderr=0.5, num_samples=1)}
-    """
-    yardstick = mean_over_runs(unimodal)
-    result = {}
-    for num, runs in multimodal.items():
-        mean = mean_over_runs(runs)
-        error = sqrt(mean.stderr**2 + yardstick.stderr**2)
-        result[num] = Estimate(mean.value - yardstick.value, error, mean.num_samples)
-    return result
-
-
-def mean_over_runs(runs: Sequence[Estimate]) -> Estimate:
-    """The mean of runs that differ by their seed; ``num_samples`` is how many there are.
-
-    The error of the mean is the spread between the runs over the root of their number, but not
-    below what the errors of the measurements amount to, for two or three runs may lie close to
-    each other by chance. What all runs share (the real pictures) is not in it. NaN where there is
-    no spread and a measurement has no error.
-    """
-    if not runs:
-        raise ValueError("a mean over runs needs at least one run; got none")
-    count = len(runs)
-    between = stdev(run.value for run in runs) / sqrt(count) if count > 1 else nan
-    within = sqrt(sum(run.stderr**2 for run in runs)) / count
-    error = max((error for error in (between, within) if not isnan(error)), default=nan)
-    return Estimate(fmean(run.value for run in runs), error, count)
-
-
-def model_quality_gap(
     models: Mapping[int, MultimodalVAE],
     vae: MultimodalVAE,
     data: MultimodalDataset,
@@ -98,6 +49,8 @@ def model_quality_gap(
     seed: int = 0,
 ) -> dict[int, Estimate]:
     """The gap of models at hand, with the error of the difference itself.
+
+    Over the stored runs of a sweep see :func:`mmvae_core.comparison.quality_gap`.
 
     Args:
         models: by their number of modalities, the VAE's among them.

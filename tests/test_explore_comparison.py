@@ -253,6 +253,19 @@ def test_planes_draw_the_means_and_name_them(results: Results) -> None:
     assert len(colors) == 1
 
 
+def test_a_mark_far_below_the_others_is_told_at_the_edge() -> None:
+    def mark(recipe: str, *values: float) -> comparison.Mark:
+        return comparison.Mark((recipe,), comparison.spread(values), comparison.spread([0.5]), ())
+
+    near = [mark(name, 900.0 + 10 * i) for i, name in enumerate(["mvae", "mopoe", "vae", "wb_vae"])]
+    marks = [*near, mark("code_vae", -2000.0, 1000.0)]
+    still = planes.trade_off_picture([("log_likelihood", "linear_accuracy", marks)], "")
+    assert [x for x, _ in places(still)] == [900.0, 910.0, 920.0, 930.0]
+    texts = [text.get_text() for text in still.figure.axes[0].texts]
+    assert "CoDE-VAE, at −500 ± 2,121" in texts and texts.count("CoDE-VAE") == 0
+    assert still.figure.axes[0].get_xlim()[0] > 800
+
+
 def test_beta_lines_leave_out_what_was_run_once(results: Results) -> None:
     swept = results.select(data="polymnist", modalities=3, beta=...)
     marks = comparison.trade_off(

@@ -92,6 +92,9 @@ def trade_off_picture(
         panels: names of the scores across and up, and the marks.
         behind: how many runs stand behind the picture; its last line.
         named: without names all marks look the same: for a question.
+
+    A mark far below all others on the axis across (a recipe of which a run failed) is told at the
+    edge, so that the others stay apart.
     """
     with theme():
         figure, axes = plt.subplots(1, len(panels), figsize=(5.4 * len(panels), 4.6), squeeze=False)
@@ -99,8 +102,13 @@ def trade_off_picture(
             _plane(ax, x, y)
             if not marks:
                 empty(ax)
-            for mark in marks:
+            least = _fence([mark.x.mean for mark in marks])
+            inside = [mark for mark in marks if mark.x.mean >= least]
+            for mark in inside:
                 draw_mark(ax, mark, MODELS[mark.recipe] if named else NAMELESS)
+            for mark in marks:
+                if mark not in inside:
+                    _at_the_edge(ax, mark, MODELS[mark.recipe] if named else NAMELESS)
         caption(figure, f"{behind}. Arms: one standard deviation over seeds; dots: the runs.")
         figure.canvas.draw()
         for ax, (_, _, marks) in zip(axes[0], panels, strict=True):
@@ -109,7 +117,7 @@ def trade_off_picture(
             name_points(
                 ax,
                 [(m.x.mean, m.y.mean, MODELS[m.recipe].label, MODELS[m.recipe].color)
-                 for m in marks],
+                 for m in marks if m.x.mean >= _fence([mark.x.mean for mark in marks])],
             )  # fmt: skip
     return Panels(figure)
 
@@ -342,6 +350,29 @@ def _plane(ax: Axes, x: str, y: str) -> None:
     ax.margins(0.12)
     ax.grid(color="#eceef1", linewidth=0.8)
     ax.set_axisbelow(True)
+
+
+def _fence(values: Sequence[float]) -> float:
+    """Below it lies what is far below the others: the lower quartile less 1.5 times their range."""
+    if len(values) < 4:
+        return -np.inf
+    low, high = np.quantile(values, [0.25, 0.75])
+    return float(low - 1.5 * (high - low))
+
+
+def _at_the_edge(ax: Axes, mark: Mark, style: RuleStyle) -> None:
+    """A mark that lies outside the panel, to the left of it."""
+    spread = "" if np.isnan(mark.x.sd) else f" ± {mark.x.sd:,.0f}"
+    text = (
+        ""
+        if style is NAMELESS
+        else f"{style.label}, at {mark.x.mean:,.0f}{spread}".replace("at -", "at −")
+    )
+    ax.annotate(
+        text, (0, mark.y.mean), xytext=(22, 0),
+        xycoords=("axes fraction", "data"), textcoords="offset points", va="center", fontsize=9,
+        color=style.color, arrowprops={"arrowstyle": "->", "color": style.color},
+    )  # fmt: skip
 
 
 def _arm(sd: float) -> float | None:

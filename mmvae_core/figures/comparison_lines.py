@@ -192,7 +192,7 @@ def copy_picture(
         if not any(ours.values()):
             empty(right)
         left.legend()
-        caption(figure, f"Ours: {behind}. Pictures, networks and the measure differ: compare the "
+        caption(figure, f"Ours: {behind}. Pictures, networks and the measure differ:\ncompare the "
                 "order of the two lines, not their heights.")  # fmt: skip
     return Panels(figure)
 

@@ -210,7 +210,7 @@ def reconstruction_error(
     model.eval()
     generator = Generator(device=model.device).manual_seed(seed)
     found: dict[str, list[Tensor]] = {}
-    parts = len(sizes(len(data), BATCH))
+    parts = len(sizes(len(data.present), BATCH))
     for batch in watched(data.batches(BATCH), "reconstruction", parts, show_progress):
         made = model.generate(batch, subset, generator=generator)
         for m, name in enumerate(model.names):
@@ -261,7 +261,7 @@ def _hidden(
     model.eval()
     generator = Generator(device=model.device).manual_seed(seed)
     pairs = zip(data.batches(BATCH), complete.batches(BATCH), strict=True)
-    for batch, whole in watched(pairs, "imputation", len(sizes(len(data), BATCH)), show_progress):
+    for batch, whole in watched(pairs, "imputation", len(sizes(len(data.present), BATCH)), show_progress):
         hidden = whole.present & ~batch.present
         with torch.no_grad():
             parts = _draws(model, batch, hidden, draws, generator)

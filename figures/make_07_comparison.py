@@ -4,7 +4,8 @@
     python figures/make_07_comparison.py recipes_digits      some of them
     python figures/make_07_comparison.py --list              what there is, and what is left to do
 
-Each study is a list of runs; some runs belong to several and are done once. Checkpoints and models
+Each study is a list of runs; some runs belong to several and are done once, and those that the kept
+table has already are not done again (but with --again). Checkpoints and models
 are in build/07_comparison, where an interrupted call goes on. What is kept, after every study: the
 runs that have ended in figures/07_comparison.parquet; at the end, what each recipe generates in
 figures/07_samples.npz and the pictures figures/07_*.png. Then the notebook has to be stored anew
@@ -27,7 +28,7 @@ from mmvae_core.comparison import Results
 from mmvae_core.figures.comparison import sample_sheet
 from mmvae_core.figures.comparison_kept import save_pictures
 from mmvae_core.recipes import RECIPES
-from mmvae_core.sweeps import Run, combine, grid, load_data, load_run, remaining, sweep
+from mmvae_core.sweeps import Run, combine, grid, load_data, load_run, read, remaining, sweep
 from mmvae_core.sweeps.work import folder_of
 
 HERE = Path(__file__).resolve().parent
@@ -138,9 +139,15 @@ GPU_STUDIES: dict[str, list[Run]] = {  # the most informative first
 }  # fmt: skip
 
 
+def finished(table: Path) -> set[str]:
+    """The keys of the runs that the kept table has numbers of."""
+    frame = read(table)
+    return set(frame.loc[frame["status"] == "finished", "key"])
+
+
 def keep_samples(data_root: str | None) -> None:
     """What every recipe generates, of its first seed and both data sets, as small pictures."""
-    sheets = {}
+    sheets = dict(np.load(SAMPLES)) if SAMPLES.exists() else {}
     for run in (*STUDIES["recipes_digits"], *STUDIES["recipes_polymnist"]):
         if run.seed == SEEDS[0] and (folder_of(FOLDER, run) / "model.pt").exists():
             _, test, _ = load_data(run, FOLDER, data_root)
@@ -157,6 +164,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="processes; one a core by default")
     parser.add_argument("--threads", type=int, default=1, help="of each process (default 1)")
     parser.add_argument("--scheduler", help="the address of a Dask scheduler")
+    parser.add_argument("--again", action="store_true", help="runs that are in the table too")
     parser.add_argument("--samples", action="store_true", help="only redraw the stored samples")
     arguments = parser.parse_args()
     if arguments.samples:
@@ -165,11 +173,14 @@ def main() -> None:
     unknown = sorted(set(arguments.studies) - set(studies))
     if unknown:
         parser.error(f"no study is called {', '.join(unknown)}; there are {', '.join(studies)}")
+    kept = set() if arguments.again or not TABLE.exists() else finished(TABLE)
     for name in arguments.studies or (studies if arguments.list else STUDIES):
-        runs = studies[name]
+        runs = [run for run in studies[name] if run.key not in kept]
         if arguments.list:
             left = len(remaining(runs, FOLDER))
-            print(f"{name:18} {len(runs):4} runs, {left:4} of them not in {FOLDER}")
+            print(f"{name:18} {len(studies[name]):4} runs, {left:4} of them to do")
+            continue
+        if not runs:
             continue
         print(name)
         sweep(

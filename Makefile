@@ -35,6 +35,8 @@ test: $(READY)  ## run every test: units, doctests, notebooks, browser
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(NBVAL) \
 		tests mmvae_core README.md $(COMPARED) $(TEST_ARGS)
 
+# One thread each: two that share a busy core make the small steps of 06 and 09 several times slower.
+course: export OMP_NUM_THREADS := $(or $(OMP_NUM_THREADS),1)
 course: $(READY)  ## run all notebooks into build/course (SMOKE=1: seconds each)
 	@rm -rf build/course && mkdir -p build/course
 	@set -- $(sort $(wildcard notebooks/*.ipynb)); total=$$#; number=0; \

@@ -5,9 +5,9 @@
     python figures/make_07_comparison.py --list              what there is, and what is left to do
 
 Each study is a list of runs; some runs belong to several and are done once, and those that the kept
-table has already are not done again (but with --again). Checkpoints and models
-are in build/07_comparison, where an interrupted call goes on. What is kept, after every study: the
-runs that have ended in figures/07_comparison.parquet; at the end, what each recipe generates in
+table has already are not done again (but with --again). Checkpoints and models are in
+build/07_comparison, where an interrupted call goes on. What is kept, after every study: the runs
+that have ended in figures/07_comparison.parquet; at the end, what each recipe generates in
 figures/07_samples.npz and the pictures figures/07_*.png. Then the notebook has to be stored anew
 (``python notebooks/store.py 07_comparison``).
 

@@ -8,8 +8,8 @@ The rooms, by what they are for (``tests/test_rooms.py`` has the order in which 
 * :mod:`~mmvae_core.bounds`, :mod:`~mmvae_core.networks`, :mod:`~mmvae_core.recipes`,
   :mod:`~mmvae_core.data`, :mod:`~mmvae_core.model`: a multimodal VAE, one engine for every method;
 * :mod:`~mmvae_core.laboratory`, :mod:`~mmvae_core.sources`: worlds where the truth is known;
-* :mod:`~mmvae_core.metrics`, :mod:`~mmvae_core.training`, :mod:`~mmvae_core.sweeps`: train and judge
-  one, or hundreds;
+* :mod:`~mmvae_core.metrics`, :mod:`~mmvae_core.training`, :mod:`~mmvae_core.sweeps`: train and
+  judge one, or hundreds;
 * what one notebook computes: :mod:`~mmvae_core.toy` (01), :mod:`~mmvae_core.many_experts` and
   :mod:`~mmvae_core.readings` (02), :mod:`~mmvae_core.geometry` and :mod:`~mmvae_core.averages`
   (03), :mod:`~mmvae_core.exact_bounds` and :mod:`~mmvae_core.bound_gaps` (04),

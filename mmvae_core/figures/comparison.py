@@ -98,26 +98,23 @@ def trade_off_picture(
     """
     with theme():
         figure, axes = plt.subplots(1, len(panels), figsize=(5.4 * len(panels), 4.6), squeeze=False)
+        inside: list[list[Mark]] = []
         for ax, (x, y, marks) in zip(axes[0], panels, strict=True):
             _plane(ax, x, y)
             if not marks:
                 empty(ax)
             least = _fence([mark.x.mean for mark in marks])
-            inside = [mark for mark in marks if mark.x.mean >= least]
-            for mark in inside:
-                draw_mark(ax, mark, MODELS[mark.recipe] if named else NAMELESS)
             for mark in marks:
-                if mark not in inside:
-                    _at_the_edge(ax, mark, MODELS[mark.recipe] if named else NAMELESS)
+                draw = draw_mark if mark.x.mean >= least else _at_the_edge
+                draw(ax, mark, MODELS[mark.recipe] if named else NAMELESS)
+            inside.append([mark for mark in marks if mark.x.mean >= least])
         caption(figure, f"{behind}. Arms: one standard deviation over seeds; dots: the runs.")
         figure.canvas.draw()
-        for ax, (_, _, marks) in zip(axes[0], panels, strict=True):
-            if not named:
-                continue
+        for ax, marks in zip(axes[0], inside if named else (), strict=False):
             name_points(
                 ax,
                 [(m.x.mean, m.y.mean, MODELS[m.recipe].label, MODELS[m.recipe].color)
-                 for m in marks if m.x.mean >= _fence([mark.x.mean for mark in marks])],
+                 for m in marks],
             )  # fmt: skip
     return Panels(figure)
 

@@ -261,7 +261,9 @@ def _hidden(
     model.eval()
     generator = Generator(device=model.device).manual_seed(seed)
     pairs = zip(data.batches(BATCH), complete.batches(BATCH), strict=True)
-    for batch, whole in watched(pairs, "imputation", len(sizes(len(data.present), BATCH)), show_progress):
+    for batch, whole in watched(
+        pairs, "imputation", len(sizes(len(data.present), BATCH)), show_progress
+    ):
         hidden = whole.present & ~batch.present
         with torch.no_grad():
             parts = _draws(model, batch, hidden, draws, generator)

@@ -30,11 +30,10 @@ from mmvae_core.metrics.frechet import (
     leave_one_out,
 )
 from mmvae_core.metrics.generation import BATCH, encoded, sizes, views
+from mmvae_core.metrics.judged import PRIOR
 from mmvae_core.model import MultimodalVAE
 
 __all__ = ["quality_gap"]
-
-PRIOR = "prior"
 
 
 def quality_gap(

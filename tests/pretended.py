@@ -1,0 +1,230 @@
+"""An accelerator that is not there, for machines without one.
+
+Tensors on the device ``pretended`` keep their values in CPU memory and yet behave, for all code
+above torch's dispatcher, as those of a GPU do: they refuse to meet CPU tensors, generators of
+another device and NumPy, and each time the host has to wait for one of their values is counted.
+What it cannot show: memory, speed, and kernels that a real device lacks or computes differently.
+
+Registering a device changes the whole process. So this file runs as a program of its own
+(``python tests/pretended.py``): it trains and measures every method once on the CPU and once on the
+pretended device and prints what happened as JSON, for tests/test_accelerator.py to judge.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+from torch.utils import backend_registration as registration
+from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
+
+NAME = "pretended"
+DEVICE = f"{NAME}:0"
+MOVES = ("_to_copy", "copy_")  # the ops that may see two devices
+WAITS = ("_local_scalar_dense", "nonzero", "equal", "masked_select")  # and any copy to the CPU
+
+MEASURED = ("code_vae-6", "mmvae_plus-private_dim=2-19")  # a method of each kind
+
+waits: list[str] = []  # of the host, by op
+library = torch.library.Library("aten", "IMPL")
+
+
+class Backend(registration._DummyBackendModule):
+    """The module ``torch.pretended``, as far as torch asks it for anything."""
+
+    def get_amp_supported_dtype(self) -> list[torch.dtype]:
+        return [torch.bfloat16]
+
+    def get_rng_state(self, device: Any) -> torch.Tensor:
+        return torch.get_rng_state()
+
+    def set_rng_state(self, state: torch.Tensor, device: Any) -> None:
+        torch.set_rng_state(state)
+
+
+class PlacedGenerator(torch.Generator):
+    """A CPU generator that remembers for which device it was asked."""
+
+    def __new__(cls, device: torch.device | str = "cpu") -> PlacedGenerator:
+        self = super().__new__(cls, "cpu")
+        self.place = torch.device(device).type
+        return self
+
+
+class Pretended(torch.Tensor):
+    """A tensor of the pretended device around the one that has its values."""
+
+    @staticmethod
+    def __new__(cls, values: torch.Tensor) -> Pretended:
+        self = torch.Tensor._make_wrapper_subclass(
+            cls, values.size(), strides=values.stride(), storage_offset=values.storage_offset(),
+            dtype=values.dtype, device=torch.device(DEVICE),
+        )  # fmt: skip
+        self.values = values
+        return self
+
+    def __repr__(self) -> str:
+        return f"Pretended({self.values})"
+
+    def tolist(self) -> Any:
+        waits.append("tolist")
+        return self.values.tolist()
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return dispatch(func, args, kwargs or {})
+
+
+class Generators(TorchFunctionMode):
+    """Inside, a generator serves its own device alone."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        generator = (kwargs or {}).get("generator")
+        if generator is not None and generator.place != result.device.type:
+            raise RuntimeError(f"{func} got a generator of another device: {generator.place}")
+        return result
+
+
+class Wall(TorchDispatchMode):
+    """Inside, new tensors can be made on the device, and what crosses over is checked."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return dispatch(func, args, kwargs or {})
+
+
+def dispatch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """One op, computed on the CPU, with the rules of two devices."""
+    name = func.overloadpacket.__name__
+    leaves = pytree.tree_leaves((args, kwargs))
+    there = [leaf for leaf in leaves if isinstance(leaf, Pretended)]
+    # A single number may come from the CPU, as in torch.
+    here = [leaf for leaf in leaves if type(leaf) is torch.Tensor and leaf.ndim]
+    if there and here and name not in MOVES:
+        raise RuntimeError(f"{func} got tensors of two devices: {NAME} and cpu")
+    wanted = kwargs.get("device")
+    away = bool(there) if wanted is None else torch.device(wanted).type == NAME
+    if there and (name in WAITS or not away):
+        waits.append(name)
+    before = args, kwargs
+    args, kwargs = pytree.tree_map_only(Pretended, lambda leaf: leaf.values, (args, kwargs))
+    if wanted is not None:
+        kwargs = {**kwargs, "device": "cpu"}
+    result = func(*args, **kwargs)
+    if not away:
+        return result
+    return return_and_correct_aliasing(
+        func, *before, pytree.tree_map_only(torch.Tensor, Pretended, result)
+    )
+
+
+def register() -> None:
+    """Make torch know the device, and the two ops that it calls beneath the dispatcher."""
+    registration._setup_privateuseone_for_python_backend(NAME, backend_module=Backend())
+    torch.Generator = PlacedGenerator  # type: ignore[misc]
+
+    def empty_strided(size: Any, stride: Any, dtype: Any = None, **_: Any) -> Pretended:
+        return Pretended(torch.empty_strided(size, stride, dtype=dtype))
+
+    def copy_from(source: torch.Tensor, to: Pretended, non_blocking: bool = False) -> Pretended:
+        to.values.copy_(source.values if isinstance(source, Pretended) else source)
+        return to
+
+    library.impl("empty_strided", empty_strided, "PrivateUse1")
+    library.impl("_copy_from", copy_from, "PrivateUse1")
+
+
+def rules() -> dict[str, str]:
+    """What the device answers to code that forgets where its tensors are."""
+    there = torch.ones(3, device=DEVICE)
+    mistakes = {
+        "two devices": lambda: there + torch.ones(3),
+        "a generator of the CPU": lambda: torch.randn(
+            3, device=DEVICE, generator=torch.Generator()
+        ),
+        "a generator of the device": lambda: torch.randn(3, generator=torch.Generator(DEVICE)),
+        "NumPy": lambda: there.numpy(),
+    }
+    answers = {}
+    for name, mistake in mistakes.items():
+        try:
+            mistake()
+            answers[name] = "nothing"
+        except (RuntimeError, TypeError) as error:
+            answers[name] = str(error)
+    waits.clear()
+    there.sum().item(), there.cpu(), there.nonzero(), there.tolist(), there * torch.tensor(2.0)
+    answers["waits"] = " ".join(waits)
+    return answers
+
+
+def measured(model: Any, train: Any, test: Any, judges: Any) -> list[tuple[str, float]]:
+    """All numbers of a model, with as few samples as do."""
+    from mmvae_core import metrics
+
+    few = metrics.Settings(
+        draws=4, likelihood_samples=16, generated=40, probe_latents=60, imputation_samples=20,
+        imputation_draws=3,
+    )  # fmt: skip
+    rows = metrics.measure(model, train, test, judges, few)
+    return [("/".join(row[:3]), row.value) for row in rows]
+
+
+def main() -> None:
+    """Train every variant of every recipe on both devices, and measure some."""
+    register()
+    torch.set_num_threads(1)
+    from models import IDS, VARIANTS  # after register: modules take torch's generator by name
+
+    from mmvae_core import data, metrics, recipes
+    from mmvae_core.model import MultimodalVAE
+    from mmvae_core.training import TrainConfig, fit
+
+    train, test = data.load("digits", None, 3)
+    train, test = train.subset(slice(0, 64)), test.subset(slice(0, 32))
+    gaps = data.hide_at_random(train, 0.3, seed=0)
+    report: dict[str, Any] = {"runs": {}, "gaps": {}, "measured": {}, "waits": {}}
+
+    def trained(name: str, options: Any, samples: Any, device: str, **training: Any) -> Any:
+        torch.manual_seed(0)
+        model = MultimodalVAE(
+            recipes.build(name, 3, **options), train.shapes, 4, names=train.names,
+            networks="dense", scale="bounded",
+        ).to(device)  # fmt: skip
+        waits.clear()
+        config = TrainConfig(epochs=1, **{"batch_size": 32, **training})
+        samples, valid = samples.to(device), None if samples.complete else test.to(device)
+        history = fit(model, samples, config, valid=valid, show_progress=False)
+        return model, history.epochs[-1], len(waits)
+
+    with Wall(), Generators():
+        report["rules"] = rules()
+        judges = metrics.train_classifiers(train, epochs=1)
+        judges_there = metrics.train_classifiers(train.to(DEVICE), epochs=1)
+        for label, (name, options) in zip(IDS, VARIANTS, strict=True):
+            model, terms, _ = trained(name, options, train, "cpu")
+            other, same, few = trained(name, options, train, DEVICE)
+            _, _, many = trained(name, options, train, DEVICE, batch_size=16)
+            report["runs"][label] = [terms, same]
+            report["waits"][label] = [few, many]
+            if label in MEASURED:
+                report["measured"][label] = [
+                    measured(model, train, test, judges),
+                    measured(other, train.to(DEVICE), test.to(DEVICE), judges_there),
+                ]
+            report["gaps"][label] = [
+                trained(name, options, gaps, device)[1] for device in ("cpu", DEVICE)
+            ]
+        sampled = {"subset_samples": 2}
+        report["sampled"] = [
+            trained("code_vae", {"weights": "equal"}, train, device, **sampled)[1]
+            for device in ("cpu", DEVICE)
+        ]
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

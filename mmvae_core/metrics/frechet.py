@@ -41,7 +41,7 @@ from tqdm.auto import tqdm
 from mmvae_core import subsets
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.metrics.estimate import Estimate
-from mmvae_core.metrics.generation import BATCH, encoded, sizes, views
+from mmvae_core.metrics.generation import BATCH, encoded, sizes
 from mmvae_core.model import MultimodalVAE
 
 __all__ = [
@@ -311,7 +311,7 @@ def frechet_distance(
             for _, experts, q in encoded(model, data, some, batch_size=batch_size):
                 draw = q.draw(1, generator)[0]  # (K, B, D)
                 for k, row in enumerate(some):
-                    seen = views(model, experts, row, draw[k], generator=generator)
+                    seen = model.generate_from(experts, row[None], draw[k], generator=generator)
                     collect(made[k], [seen[name] for name in names])
                     bar.update()
             for k, row in enumerate(some):

@@ -1,24 +1,24 @@
-"""Pictures from every subset in one pass over the data, for all metrics that look at them.
+"""Posteriors of every subset in one pass over the data, for all metrics that look at them.
 
-The encoders run once a batch; their experts give the posteriors of all subsets at once, and each
-subset's latents go through the decoders as they do in :meth:`MultimodalVAE.generate`.
+The encoders run once a batch; their experts give the posteriors of all subsets at once, and
+:meth:`MultimodalVAE.generate_from` makes the pictures of each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Generator, Tensor
+from jaxtyping import Bool
+from torch import Tensor
 
 from mmvae_core.data.dataset import Batch, MultimodalDataset
-from mmvae_core.distributions import Posterior, standard_noise
+from mmvae_core.distributions import Posterior
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.model.vae import Experts
 
-__all__ = ["BATCH", "Encoded", "encoded", "sizes", "views"]
+__all__ = ["BATCH", "Encoded", "encoded", "sizes"]
 
 BATCH = 256
 
@@ -45,45 +45,6 @@ def encoded(
             experts = model.experts(batch)
             posterior = model.posterior_of(experts, batch, rows)
         yield Encoded(batch, experts, posterior)
-
-
-@torch.no_grad()
-def views(
-    model: MultimodalVAE,
-    experts: Experts,
-    subset: Bool[Tensor, " M"],
-    z: Float[Tensor, "B D"],
-    *,
-    generator: Generator | None = None,
-    modalities: Iterable[int] | None = None,
-) -> dict[str, Tensor]:
-    """What :meth:`MultimodalVAE.generate` makes of ``subset``, where z ~ q(z|x_S) is drawn already.
-
-    Recipes that keep latents apart decode a given modality from its own; private latents come
-    from the encoder where the modality was given and from the prior where it was not.
-
-    Returns:
-        ``{modality: [B, ...]}``, the means of p(x_m|z).
-    """
-    recipe = model.recipe
-    wanted = [*range(len(model.names))] if modalities is None else [*modalities]
-    own, private = experts.loc, experts.private_loc
-
-    def noise(like: Tensor) -> Tensor:
-        return standard_noise(recipe.family, tuple(like.shape), like, generator)
-
-    if recipe.own_latents:
-        own = own + experts.scale * noise(own)
-    if recipe.private_dim:
-        private = private + experts.private_scale * noise(private)
-        given = subset.to(private.device)[:, None, None]
-        private = torch.where(given, private, noise(private))
-    result: dict[str, Tensor] = {}
-    for m in wanted:
-        latent = own[m] if recipe.own_latents and bool(subset[m]) else z
-        likelihood = model.decode(latent, [m], private=private if recipe.private_dim else None)
-        result[model.names[m]] = likelihood[model.names[m]].mean
-    return result
 
 
 def sizes(count: int, batch_size: int = BATCH) -> list[int]:

@@ -29,7 +29,7 @@ from mmvae_core.metrics.frechet import (
     jackknife_error,
     leave_one_out,
 )
-from mmvae_core.metrics.generation import BATCH, encoded, sizes, views
+from mmvae_core.metrics.generation import BATCH, encoded, sizes
 from mmvae_core.metrics.judged import PRIOR
 from mmvae_core.model import MultimodalVAE
 
@@ -121,7 +121,7 @@ def _made(
         own = subsets.mask([m], model.names)
         for _, experts, q in encoded(model, data.modalities(model.names), own[None]):
             z = q.draw(1, generator)[0, 0]
-            seen = views(model, experts, own, z, generator=generator, modalities=[m])
+            seen = model.generate_from(experts, own[None], z, generator=generator, modalities=[m])
             stats = gathered(stats, extractor, seen[name], blocks)
     assert stats is not None
     return stats

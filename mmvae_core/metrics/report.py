@@ -32,7 +32,7 @@ from mmvae_core.metrics.coherence import (
 )
 from mmvae_core.metrics.estimate import Estimate, mean_estimate, proportion
 from mmvae_core.metrics.frechet import Extractor, frechet_distance
-from mmvae_core.metrics.generation import encoded, sizes, views
+from mmvae_core.metrics.generation import encoded, sizes
 from mmvae_core.metrics.imputation import (
     imputation_coverage,
     imputation_error,
@@ -248,7 +248,7 @@ def _from_subsets(
         draw = q.draw(1, generator)[0]  # (K, B, D)
         for k, row in enumerate(rows):
             if judged is not None:
-                made = views(model, experts, row, draw[k], generator=generator)
+                made = model.generate_from(experts, row[None], draw[k], generator=generator)
                 judged.generated(names[k], made, batch.label)
             bar.update()
     for k, name in enumerate(names):

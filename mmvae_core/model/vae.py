@@ -304,12 +304,33 @@ class MultimodalVAE(nn.Module):
         Raises:
             ValueError: a sample lacks a modality of the subset.
         """
-        wanted = [*range(len(self.names))] if modalities is None else [*modalities]
         members, host = self._members(batch, None if subset is None else subset[None])
         experts = self.experts(batch)
         q = self._posterior(experts, members, host)
         z = (q.draw(1, generator)[0] if sample else q.mean)[0]  # (B, D)
-        given = members[0].T if members.ndim == 3 else members[0].expand(len(batch), -1)  # (B, M)
+        given = members[0].T if members.ndim == 3 else members
+        return self.generate_from(
+            experts, given, z, generator=generator, sample=sample, modalities=modalities
+        )
+
+    @torch.no_grad()
+    def generate_from(
+        self,
+        experts: Experts,
+        given: Bool[Tensor, "#B M"],
+        z: Float[Tensor, "B D"],
+        *,
+        generator: Generator | None = None,
+        sample: bool = True,
+        modalities: Iterable[int] | None = None,
+    ) -> dict[str, Tensor]:
+        """What :meth:`generate` makes once z ~ q(z|x_S) is drawn, where S is what is ``given``.
+
+        One pass through the encoders serves all subsets of a batch: :meth:`experts`,
+        :meth:`posterior_of`, and then this for each of them.
+        """
+        wanted = range(len(self.names)) if modalities is None else modalities
+        given = given.to(self.device).expand(len(z), -1)
         own, private = experts.loc, experts.private_loc
         if sample and self.recipe.own_latents:
             own = own + experts.scale * self._noise(own.shape, generator)

@@ -27,6 +27,7 @@ import torch
 from mmvae_core.comparison import Results
 from mmvae_core.figures.comparison import sample_sheet
 from mmvae_core.figures.comparison_kept import save_pictures
+from mmvae_core.metrics import Settings
 from mmvae_core.recipes import RECIPES
 from mmvae_core.sweeps import Run, combine, grid, load_data, load_run, read, remaining, sweep
 from mmvae_core.sweeps.work import folder_of
@@ -112,6 +113,7 @@ FULL = Run(
     model={"networks": "polymnist", "latent_dim": 512},
     training={"epochs": 60, "batch_size": 256, "beta": 2.5, "mixed_precision": True},
 )
+FULL_SETTINGS = Settings(generated=10_000)  # as many prior draws as there are test pictures
 FULL_COPY = FULL.with_values(modalities=2, data="noisy_copy", of="polymnist")
 
 GPU_STUDIES: dict[str, list[Run]] = {  # the most informative first
@@ -176,8 +178,9 @@ def main() -> None:
     kept = set() if arguments.again or not TABLE.exists() else finished(TABLE)
     for name in arguments.studies or (studies if arguments.list else STUDIES):
         runs = [run for run in studies[name] if run.key not in kept]
+        settings = FULL_SETTINGS if name in GPU_STUDIES else None
         if arguments.list:
-            left = len(remaining(runs, FOLDER))
+            left = len(remaining(runs, FOLDER, settings=settings))
             print(f"{name:18} {len(studies[name]):4} runs, {left:4} of them to do")
             continue
         if not runs:
@@ -185,7 +188,7 @@ def main() -> None:
         print(name)
         sweep(
             runs, FOLDER, client=arguments.scheduler, workers=arguments.workers,
-            data_root=arguments.data_root, threads=arguments.threads,
+            data_root=arguments.data_root, threads=arguments.threads, settings=settings,
         )  # fmt: skip
         every = [run.key for study in studies.values() for run in study]
         combine(FOLDER, TABLE, every)

@@ -447,8 +447,27 @@ def test_less_time_is_better(tmp_path):
     for number, seconds in ((True, 60.0), (False, 30.0)):
         which = results.runs["subset_samples"].isna() == number
         results.runs.loc[which, "processor_seconds"] = [seconds, seconds + 1]
-    short = comparison.answers(results, "digits")[-1].short
-    assert short.startswith("1 of 7 subsets a sample: better in 1, worse in 0, within seeds in 1")
+    short = {a.question: a.short for a in comparison.answers(results, "digits")}
+    question = next(question for question in short if "random subsets" in question)
+    assert short[question].startswith(
+        "1 of 7 subsets a sample: better in 1, worse in 0, within seeds in 1"
+    )
+
+
+def test_precisions_are_compared_at_the_same_length_of_training(tmp_path):
+    full = Run("code_vae", 5).with_values(networks="polymnist", beta=2.5, scale="exponential")
+    cases = [
+        (Run("code_vae", **BASE).with_values(mixed_precision=True), {"linear_accuracy": 0.5}),
+        (Run("code_vae", **BASE).with_values(mixed_precision=False), {"linear_accuracy": 0.7}),
+        (full.with_values(mixed_precision=True, epochs=60), {"linear_accuracy": 0.9}),
+        (full.with_values(mixed_precision=True, epochs=7), {"linear_accuracy": 0.4}),
+        (full.with_values(mixed_precision=False, epochs=7), {"linear_accuracy": 0.3}),
+    ]
+    answer = comparison.answers(simple(tmp_path, cases), "digits")[-1]
+    small, large = answer.lines
+    assert "bfloat16, small against float32: −0.20" in small and "worse" in small
+    assert "bfloat16, full size against float32: +0.10" in large and "better" in large
+    assert answer.behind.startswith("8 runs")
 
 
 def test_a_sheet_of_scores(tmp_path):

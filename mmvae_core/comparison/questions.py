@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from mmvae_core.comparison.judging import written
-from mmvae_core.comparison.results import SCORES, Results, difference
+from mmvae_core.comparison.results import FULL, SCORES, Results, difference
 from mmvae_core.comparison.states import by_value, weights_by_subset
 
 __all__ = ["NOT_RUN", "Answer", "Line", "answers", "compared"]
@@ -160,6 +160,17 @@ def _sampled(results: Results, data: str, used: list[str]) -> Iterator[Line]:
         yield from compared(one, ("all 7", drawn(None)), [*SHOWN, "processor_seconds"])
 
 
+def _precision(results: Results, data: str, used: list[str]) -> Iterator[Line]:
+    for world, size in ((data, "small"), (f"{FULL}{data}", "full size")):
+        code = results.select(recipe="code_vae", data=world, mixed_precision=..., epochs=...)
+        single = code.select(mixed_precision=False, epochs=...)
+        lengths = [*single.runs["epochs"].unique()]
+        half = code.select(mixed_precision=True, epochs=lengths)
+        if len(half):
+            used.extend([*single.runs["key"], *half.runs["key"]])
+        yield from compared((f"bfloat16, {size}", half), ("float32", single))
+
+
 def _said(rho: str) -> str:
     return {"learned": "learned", "shared_prior": "of the shared prior"}.get(rho, rho)
 
@@ -172,4 +183,5 @@ _QUESTIONS: dict[str, Callable[[Results, str, list[str]], Iterator[Line]]] = {
     "Does a learned ρ match the best of a search?": _unsearched("learned"),
     "What does π learn, and does softmax(L/γ) predict it?": _predicted,
     "What is lost where each sample stands for a few random subsets instead of all?": _sampled,
+    "Do networks in bfloat16 (aggregation and loss in float32) change results?": _precision,
 }  # fmt: skip

@@ -26,12 +26,25 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["SampleTableaux", "Tableau", "with_prior"]
+__all__ = ["SampleTableaux", "Tableau", "sent", "with_prior"]
 
 
 def with_prior(masks: Bool[Tensor, "K M"], *, prior: bool) -> Bool[Tensor, "K M+1"]:
     """Append the prior's column to a family of subsets, set or clear in every row."""
     return torch.cat([masks, torch.full((len(masks), 1), prior, dtype=torch.bool)], dim=1)
+
+
+def sent(value: Tensor, device: torch.device) -> Tensor:
+    """``value`` on ``device``; if it comes from the host, the host does not wait for its arrival.
+
+    For the small arrays that a training step makes on the host. From ordinary memory torch would
+    copy and halt until the device has come so far; from pinned memory it goes on at once.
+    """
+    if value.device.type != "cpu":
+        return value.to(device)
+    if device.type == "cuda":
+        value = value.pin_memory()
+    return value.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,13 +113,13 @@ class Tableau:
             raise ValueError(f"posteriors {idle.tolist()} have no term: all their weights are 0")
 
     def to(self, device: torch.device) -> Tableau:
-        """The same tableau on ``device``, copied there once: a copy at every step would wait."""
+        """The same tableau on ``device``, copied there once."""
         if device == self.cond.device:
             return self
         if device not in self._placed:
             placed = object.__new__(Tableau)
             for name in ("cond", "recon", "ref", "kl"):
-                object.__setattr__(placed, name, getattr(self, name).to(device))
+                object.__setattr__(placed, name, sent(getattr(self, name), device))
             object.__setattr__(placed, "_placed", {})
             self._placed[device] = placed
         return self._placed[device]
@@ -213,7 +226,7 @@ class SampleTableaux:
     def to(self, device: torch.device) -> SampleTableaux:
         """The same on ``device``."""
         return SampleTableaux(
-            *(part.to(device) for part in (self.cond, self.recon, self.ref, self.kl))
+            *(sent(part, device) for part in (self.cond, self.recon, self.ref, self.kl))
         )
 
     @property

@@ -109,6 +109,8 @@ def dispatch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     away = bool(there) if wanted is None else torch.device(wanted).type == NAME
     if there and (name in WAITS or not away):
         waits.append(name)
+    if away and here and not kwargs.get("non_blocking"):  # torch copies, and waits for the copy
+        waits.append(f"{name} to the device")
     before = args, kwargs
     args, kwargs = pytree.tree_map_only(Pretended, lambda leaf: leaf.values, (args, kwargs))
     if wanted is not None:
@@ -130,6 +132,7 @@ def register() -> None:
         return Pretended(torch.empty_strided(size, stride, dtype=dtype))
 
     def copy_from(source: torch.Tensor, to: Pretended, non_blocking: bool = False) -> Pretended:
+        waits.append("new data to the device")
         to.values.copy_(source.values if isinstance(source, Pretended) else source)
         return to
 
@@ -186,7 +189,8 @@ def main() -> None:
     train, test = data.load("digits", None, 3)
     train, test = train.subset(slice(0, 64)), test.subset(slice(0, 32))
     gaps = data.hide_at_random(train, 0.3, seed=0)
-    report: dict[str, Any] = {"runs": {}, "gaps": {}, "measured": {}, "waits": {}}
+    names = ("runs", "gaps", "sampled", "measured", "waits")
+    report: dict[str, Any] = {name: {} for name in names}
 
     def trained(name: str, options: Any, samples: Any, device: str, **training: Any) -> Any:
         torch.manual_seed(0)
@@ -218,11 +222,13 @@ def main() -> None:
             report["gaps"][label] = [
                 trained(name, options, gaps, device)[1] for device in ("cpu", DEVICE)
             ]
-        sampled = {"subset_samples": 2}
-        report["sampled"] = [
-            trained("code_vae", {"weights": "equal"}, train, device, **sampled)[1]
-            for device in ("cpu", DEVICE)
-        ]
+        for weights in ("equal", "learned"):
+            label, options, two = f"{weights} weights", {"weights": weights}, {"subset_samples": 2}
+            _, terms, _ = trained("code_vae", options, train, "cpu", **two)
+            _, same, few = trained("code_vae", options, train, DEVICE, **two)
+            _, _, many = trained("code_vae", options, train, DEVICE, **two, batch_size=16)
+            report["sampled"][label] = [terms, same]
+            report["waits"][f"sampled subsets, {label}"] = [few, many]
     print(json.dumps(report))
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmvae_core.aggregation import Aggregate, Gaussians
+from mmvae_core.tableau import sent
 
 __all__ = ["consensus"]
 
@@ -38,4 +39,4 @@ def consensus(rule: Aggregate, loc: Tensor, scale: Tensor, cond: Tensor) -> Gaus
 @lru_cache(maxsize=64)
 def _placed(mask: Tensor, device: torch.device) -> Tensor:
     """A mask on ``device``, copied there once (tensors are told apart by identity)."""
-    return mask.to(device)
+    return sent(mask, device)

@@ -13,7 +13,7 @@ from mmvae_core.bounds import Evidence, LogWeights, by_sample
 from mmvae_core.data.dataset import Batch
 from mmvae_core.distributions import log_density, standard_noise
 from mmvae_core.model.vae import Experts, MultimodalVAE
-from mmvae_core.tableau import SampleTableaux, Tableau
+from mmvae_core.tableau import SampleTableaux, Tableau, sent
 
 __all__ = ["evidence", "log_weights", "terms"]
 
@@ -57,7 +57,7 @@ def evidence(
         if len(rows) == wanted[:, m].numel():
             column = model.log_likelihood(m, z, batch.x[m])
         elif len(rows):
-            index = tuple(part.to(model.device) for part in rows.unbind(dim=1))
+            index = tuple(sent(part, model.device) for part in rows.unbind(dim=1))
             if len(index) == 1:  # whole rows: posterior k for every sample
                 column = column.index_copy(
                     1, index[0], model.log_likelihood(m, z[:, index[0]], batch.x[m])
@@ -229,7 +229,7 @@ def _divergences(
         if gate is None:
             return kl
         # The reference of modality n, wherever it stands among the rows: M_present times g_n.
-        member = ref[:, :-1].to(loc)  # (R, M) or (R, M, B)
+        member = sent(ref[:, :-1], loc.device).to(loc)  # (R, M) or (R, M, B)
         share = gate * (len(gate) if present is None else present.sum(dim=0))
         member = member if member.ndim == 3 else member[..., None]
         prior = (member.sum(dim=1) == 0).to(loc)
@@ -240,7 +240,7 @@ def _divergences(
     log_q = log_density("normal", z, loc, scale)  # (L, K, B)
     columns = []
     for r in range(tableau.num_references):
-        members = ref[r, :-1].to(loc.device)  # (M,) or (M, B)
+        members = sent(ref[r, :-1], loc.device)  # (M,) or (M, B)
         if not bool(ref[r, :-1].any()):
             columns.append(prior[:, 0])
             continue
@@ -258,7 +258,7 @@ def _present(tableau: Tableau | SampleTableaux, like: Tensor) -> Tensor | None:
     """Which modalities the samples have, as the tableau's references tell: [M, B] or None."""
     if isinstance(tableau, Tableau):
         return None
-    return tableau.ref[:, :-1].any(dim=0).to(like.device)
+    return sent(tableau.ref[:, :-1].any(dim=0), like.device)
 
 
 def _closed_form(
@@ -309,7 +309,7 @@ def _weighed(
     """The mean over the batch of the rows, weighed by the mixture instead of equally."""
     if isinstance(tableau, Tableau):
         return (rows * bounds.mixture_factors(mixture)[:, None].to(rows)).sum(dim=0).mean()
-    family = model.recipe.tableau.subsets.to(model.device)
+    family = model.recipe.tableau.to(model.device).subsets
     available = subsets.available(family, batch.present)
     factors = bounds.mixture_factors(mixture, available)  # (K, B) over all of the recipe's rows
     factors = factors.gather(0, _sources(model, tableau)).to(rows)
@@ -334,8 +334,9 @@ def _sources(model: MultimodalVAE, tableau: SampleTableaux) -> Tensor:
     powers = 2 ** torch.arange(own.shape[1])
     table = torch.zeros(2 ** own.shape[1], dtype=torch.long)
     table[(own * powers).sum(dim=1)] = torch.arange(len(own))
-    codes = (tableau.cond * powers[:, None].to(tableau.cond.device)).sum(dim=1)
-    return table.to(model.device)[codes.to(model.device)]
+    device = tableau.cond.device
+    codes = (tableau.cond * sent(powers[:, None], device)).sum(dim=1)
+    return sent(table, device)[codes]
 
 
 def _draw(

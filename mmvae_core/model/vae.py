@@ -35,7 +35,7 @@ from mmvae_core.distributions import (
 from mmvae_core.learned import ExpertGate
 from mmvae_core.model.consensus import consensus
 from mmvae_core.recipes import Recipe
-from mmvae_core.tableau import SampleTableaux, Tableau
+from mmvae_core.tableau import SampleTableaux, Tableau, sent
 
 __all__ = ["DECODE_CHUNK", "Experts", "MultimodalVAE"]
 
@@ -191,7 +191,8 @@ class MultimodalVAE(nn.Module):
         """pi, the weights of the subsets where they are learned or given; None where the tableau's
         own stand, and where the closed form gives every batch its own."""
         if self.recipe.fixed_mixture is not None:
-            weights = self.modality_weights.new_tensor(self.recipe.fixed_mixture)
+            weights = torch.tensor(self.recipe.fixed_mixture, dtype=self.dtype)
+            weights = sent(weights, self.device)
             return weights / weights.sum()
         if self.recipe.entropy_scale is None or self.recipe.closed_form:
             return None

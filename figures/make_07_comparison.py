@@ -52,6 +52,7 @@ POLYMNIST = Run(
     model={"networks": "narrow", "scale": "bounded", "likelihood_scale": 0.1875},
     training={"epochs": 6, "batch_size": 32, "learning_rate": 3e-3},
 )
+EQUAL = POLYMNIST.with_values(weights="equal")
 COPY = POLYMNIST.with_values(modalities=2, data="noisy_copy", of="polymnist")
 SUBSAMPLED = ["mmvae", "mmvae_plus"]  # mixtures of experts: they see one modality at a time
 OTHERS = ["mvae", "mvtcae"]
@@ -75,7 +76,12 @@ STUDIES: dict[str, list[Run]] = {
     "temperature": grid(POLYMNIST, seed=SEEDS, entropy_scale=[3.0, 30.0]),
     # Short of a GPU the same results at a lower speed: bfloat16 is for those.
     "precision": grid(POLYMNIST, seed=SEEDS, mixed_precision=[True, False]),
-    "sampling": grid(POLYMNIST, seed=SEEDS, weights=["equal"], subset_samples=[None, 1, 2]),
+    # Of seven subsets: at the same batch size, then with as many terms a step as with all.
+    "sampling": [
+        *grid(EQUAL, seed=SEEDS, subset_samples=[None, 1, 2]),
+        *grid(EQUAL, seed=SEEDS, subset_samples=[1], batch_size=[7 * 32], epochs=[7 * 6]),
+        *grid(EQUAL, seed=SEEDS, subset_samples=[2], batch_size=[7 * 16], epochs=[7 * 3]),
+    ],
     # Figure 3: the quality gap of m0, and figure 13 for other numbers of modalities.
     "gap": grid(
         POLYMNIST,

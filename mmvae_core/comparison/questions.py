@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mmvae_core.comparison.judging import written
 from mmvae_core.comparison.results import FULL, SCORES, Results, difference
@@ -150,14 +150,18 @@ def _predicted(results: Results, data: str, used: list[str]) -> Iterator[Line]:
 
 
 def _sampled(results: Results, data: str, used: list[str]) -> Iterator[Line]:
-    def drawn(number: Any) -> Results:
-        found = results.select(recipe="code_vae", data=data, weights="equal", subset_samples=number)
-        used.extend(found.runs["key"])
-        return found
-
+    every = {"recipe": "code_vae", "data": data, "weights": "equal"}
+    whole = results.select(**every, subset_samples=None)
+    used.extend(whole.runs["key"])
     for number in (1, 2):
-        one = (f"{number} of 7 subsets a sample", drawn(number))
-        yield from compared(one, ("all 7", drawn(None)), [*SHOWN, "processor_seconds"])
+        wanted = {**every, "subset_samples": number, "epochs": ...}
+        drawn = results.select(**wanted, batch_size=...)
+        used.extend(drawn.runs["key"])
+        # At larger batches, and so many more epochs, there are as many terms as with all subsets.
+        for batch in sorted(drawn.runs["batch_size"].unique()):
+            part = results.select(**wanted, batch_size=batch)
+            one = (f"{number} of 7 subsets, {batch:g} samples a step", part)
+            yield from compared(one, ("all 7", whole), [*SHOWN, "processor_seconds"])
 
 
 def _precision(results: Results, data: str, used: list[str]) -> Iterator[Line]:

@@ -80,6 +80,7 @@ USUAL: dict[str, Any] = {
 # The same at full size: the paper's networks, latents and beta, on a GPU.
 FULL = "full_"
 USUAL_AT_FULL_SIZE = {**USUAL, "beta": 2.5, "scale": "exponential", "mixed_precision": True}
+TRAINING = ("batch_size", "epochs")  # as most runs on the same data have them
 FULL_NETWORKS = "polymnist"
 COPY = "noisy_copy"
 NO_JOINT_MODEL = ("mmvm",)
@@ -183,6 +184,7 @@ class Results:
         self.failed = rows[failed].reset_index(drop=True)
         self.rows = rows[~failed].reset_index(drop=True)
         self.runs = _scored(self.rows)
+        self._training = _usual_training(self.runs)
 
     @classmethod
     def read(cls, path: str | Path) -> Results:
@@ -201,8 +203,8 @@ class Results:
         Args:
             wanted: column and value; a list for any of several, ``...`` for whatever it is. What a
                 study can vary (:func:`usual`, and the recipes' own options) and is not named here
-                has to be as usual, and training as long as any on the same data. So
-                ``select(recipe="code_vae")`` has one correlation, the default, and
+                has to be as usual, and batch size and epochs those of most runs on the same data.
+                So ``select(recipe="code_vae")`` has one correlation, the default, and
                 ``select(recipe="code_vae", rho=...)`` has all of them.
 
         Raises:
@@ -219,8 +221,9 @@ class Results:
         for name in {"modalities", *USUAL} - set(wanted):
             cells = zip(runs[name], runs["data"], strict=True)
             keep &= np.array([_is(cell, usual(data)[name]) for cell, data in cells], dtype=bool)
-        if "epochs" not in wanted:
-            keep &= (runs["epochs"] == runs.groupby("data")["epochs"].transform("max")).to_numpy()
+        for name in set(TRAINING) - set(wanted):
+            lengths = [self._training[data][TRAINING.index(name)] for data in runs["data"]]
+            keep &= (runs[name] == lengths).to_numpy()
         told = zip(runs["recipe"], runs["modalities"], runs["options"], strict=True)
         keep &= np.array([_unusual(*options) <= set(wanted) for options in told], dtype=bool)
         return self.only(runs["key"][keep])
@@ -229,7 +232,7 @@ class Results:
         """The runs with these keys."""
         keys = set(keys)
         part = Results.__new__(Results)
-        part.failed = self.failed
+        part.failed, part._training = self.failed, self._training
         part.rows = self.rows[self.rows["key"].isin(keys)].reset_index(drop=True)
         part.runs = self.runs[self.runs["key"].isin(keys)].reset_index(drop=True)
         return part
@@ -282,7 +285,7 @@ def _scored(rows: pd.DataFrame) -> pd.DataFrame:
     measured = {"metric", "given", "generated", "value", "stderr", "count"}
     runs = rows[[name for name in rows.columns if name not in measured]].drop_duplicates("key")
     options = {name for recipe in recipes.RECIPES for name in recipes.option_names(recipe)}
-    absent = sorted((options | set(USUAL) | {"noise", "networks", "epochs"}) - set(runs.columns))
+    absent = sorted((options | set(USUAL) | {"noise", "networks", *TRAINING}) - set(runs.columns))
     runs = runs.assign(**dict.fromkeys(absent))
     full = runs["networks"] == FULL_NETWORKS
     runs["data"] = runs["data"].where(~full, FULL + runs["data"])
@@ -318,6 +321,15 @@ def _scored(rows: pd.DataFrame) -> pd.DataFrame:
     whole = (seconds >= WHOLE * longest) & (seconds >= BUSY * lasted)
     runs["processor_seconds"] = seconds.where(whole)
     return runs.reset_index(drop=True)
+
+
+def _usual_training(runs: pd.DataFrame) -> dict[str, tuple[int, ...]]:
+    """Batch size and epochs of most runs on the same data; of those equally many, the longest."""
+    found: dict[str, tuple[int, ...]] = {}
+    for data, part in runs.groupby("data"):
+        counts = part.groupby(list(TRAINING)).size()
+        found[data] = max(counts.index, key=lambda pair: (counts[pair], pair[::-1]))
+    return found
 
 
 @cache

@@ -73,7 +73,7 @@ STUDIES: dict[str, list[Run]] = {
         scale=["exponential", "bounded"],
         initial_scale=[0.5, 0.95],
     ),
-    "temperature": grid(POLYMNIST, seed=SEEDS, entropy_scale=[3.0, 30.0]),
+    "temperature": grid(POLYMNIST, seed=SEEDS, entropy_scale=[300.0, 30.0, 3.0]),
     # Short of a GPU the same results at a lower speed: bfloat16 is for those.
     "precision": grid(POLYMNIST, seed=SEEDS, mixed_precision=[True, False]),
     # Of seven subsets: at the same batch size, then with as many terms a step as with all.

@@ -12,13 +12,17 @@ figures/07_samples.npz and the pictures figures/07_*.png. Then the notebook has 
 (``python notebooks/store.py 07_comparison``).
 
 Studies on PolyMNIST read MNIST and photographs from --data-root (or MMVAE_DATA). Those whose names
-begin with "full" need a GPU and run only when they are named. A call may be cut short at any time
-(``timeout 570 python ...``) and goes on from its checkpoints, at most a minute back.
+begin with "full" need a GPU and run only when they are named; on one GPU ``--workers 3`` trains one
+model while another is measured (the seconds of such runs do not compare). A call may be cut short
+at any time (``timeout 570 python ...``): runs that have ended are kept, and the next call goes on
+from the checkpoints of the others, at most a minute back.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +187,12 @@ def main() -> None:
     unknown = sorted(set(arguments.studies) - set(studies))
     if unknown:
         parser.error(f"no study is called {', '.join(unknown)}; there are {', '.join(studies)}")
+    on_gpu = sorted(set(arguments.studies) & set(GPU_STUDIES))
+    if on_gpu and not (arguments.list or arguments.scheduler or torch.cuda.is_available()):
+        parser.error(f"{', '.join(on_gpu)}: these need a GPU (CUDA), and this machine shows none")
+    # What timeout sends; as an exit it lets the workers go and the finished runs be kept.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    every = [run.key for study in studies.values() for run in study]
     kept = set() if arguments.again or not TABLE.exists() else finished(TABLE)
     for name in arguments.studies or (studies if arguments.list else STUDIES):
         runs = [run for run in studies[name] if run.key not in kept]
@@ -194,12 +204,13 @@ def main() -> None:
         if not runs:
             continue
         print(name)
-        sweep(
-            runs, FOLDER, client=arguments.scheduler, workers=arguments.workers,
-            data_root=arguments.data_root, threads=arguments.threads, settings=settings,
-        )  # fmt: skip
-        every = [run.key for study in studies.values() for run in study]
-        combine(FOLDER, TABLE, every)
+        try:
+            sweep(
+                runs, FOLDER, client=arguments.scheduler, workers=arguments.workers,
+                data_root=arguments.data_root, threads=arguments.threads, settings=settings,
+            )  # fmt: skip
+        finally:
+            combine(FOLDER, TABLE, every)
     if not arguments.list:
         keep_samples(arguments.data_root)
         save_pictures(Results.read(TABLE), HERE)

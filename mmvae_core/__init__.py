@@ -18,6 +18,9 @@ The rooms, by what they are for (``tests/test_rooms.py`` has the order in which 
 * :mod:`~mmvae_core.figures`, :mod:`~mmvae_core.explore`: look at it, in print and moving.
 """
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
-__version__ = version("mmvae-core")
+try:
+    __version__ = version("mmvae-core")
+except PackageNotFoundError:  # imported from a folder, not installed
+    __version__ = "0+unknown"

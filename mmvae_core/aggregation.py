@@ -406,4 +406,5 @@ def _subset_inverses(corr: Tensor, cond: Tensor) -> Tensor:
         return _subset_inverses(corr, masks)[index.T]
     inside = cond[:, :, None] & cond[:, None, :]
     identity = torch.eye(len(corr), dtype=corr.dtype, device=corr.device)
-    return torch.linalg.inv(torch.where(inside, corr, identity)) * inside
+    # inv_ex, because inv waits for a GPU to look for errors; corr is positive definite by now.
+    return torch.linalg.inv_ex(torch.where(inside, corr, identity))[0] * inside

@@ -132,6 +132,8 @@ class LearnedCorrelation(nn.Module):
     Raises:
         ValueError: fewer than 2 experts, ``start`` or ``margin`` out of their intervals.
 
+    On a GPU each step waits twice for the device: torch's transform indexes with a mask.
+
     Source: ours; the parametrisation is that of Lewandowski, Kurowicka and Joe, "Generating random
     correlation matrices based on vines and extended onion method", 2009.
 

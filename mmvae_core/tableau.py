@@ -37,8 +37,8 @@ def with_prior(masks: Bool[Tensor, "K M"], *, prior: bool) -> Bool[Tensor, "K M+
 def sent(value: Tensor, device: torch.device) -> Tensor:
     """``value`` on ``device``; if it comes from the host, the host does not wait for its arrival.
 
-    For the small arrays that a training step makes on the host. From ordinary memory torch would
-    copy and halt until the device has come so far; from pinned memory it goes on at once.
+    For the small arrays that a training step makes on the host. From ordinary memory CUDA copies
+    and halts until the device has come so far; from pinned memory it goes on at once.
     """
     if value.device.type != "cpu":
         return value.to(device)

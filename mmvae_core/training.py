@@ -89,8 +89,9 @@ class TrainConfig:
 class History:
     """What happened: the mean of every loss term, in nats, an epoch a row.
 
-    ``steps`` holds a finer trace (step, loss) for live pictures; ``seconds`` the time spent, and
-    ``processor_seconds`` that of all cores together, which says less of what else ran.
+    ``steps`` holds a finer trace (step, loss) for live pictures; ``seconds`` the time spent, but
+    for writing checkpoints, and ``processor_seconds`` that of all cores together, which says less
+    of what else ran.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
@@ -139,6 +140,7 @@ def fit(
     valid: MultimodalDataset | None = None,
     folder: str | Path | None = None,
     callback: Callable[[Progress], None] | None = None,
+    keep_best: bool = True,
     show_progress: bool = True,
 ) -> History:
     """Train ``model`` on ``data`` and return the history.
@@ -151,6 +153,7 @@ def fit(
     Args:
         model, data: on the same device; batches are gathered there.
         callback: called about once a second and after every epoch, for live pictures.
+        keep_best: False writes no ``best.pt``.
 
     Raises:
         ValueError: the folder holds a checkpoint of another recipe or configuration, or the data
@@ -179,6 +182,20 @@ def fit(
         epoch, step, best, sums = (saved[name] for name in ("epoch", "step", "best", "sums"))
         sums = {name: value.to(device) for name, value in sums.items()}
 
+    steps_per_epoch = len(data) // config.batch_size
+    total_steps = config.epochs * steps_per_epoch
+    resumed_at = epoch * steps_per_epoch + step
+    started = time.monotonic() - history.seconds
+    worked = time.process_time() - history.processor_seconds
+    last_saved = last_called = time.monotonic()
+
+    def write(path: Path, **state: Any) -> None:
+        nonlocal started, worked
+        since, before = time.monotonic(), time.process_time()
+        save_checkpoint(path, model, **state)
+        started += time.monotonic() - since  # not time of training
+        worked += time.process_time() - before
+
     def checkpoint() -> None:
         if last is not None:
             _check_finite(model, epoch, step)
@@ -189,14 +206,8 @@ def fit(
                 "config": json.dumps(asdict(config)), "num_samples": len(data),
                 "device": device.type,
             }  # fmt: skip
-            save_checkpoint(last, model, **state)
+            write(last, **state)
 
-    steps_per_epoch = len(data) // config.batch_size
-    total_steps = config.epochs * steps_per_epoch
-    resumed_at = epoch * steps_per_epoch + step
-    started = time.monotonic() - history.seconds
-    worked = time.process_time() - history.processor_seconds
-    last_saved = last_called = time.monotonic()
     bar = tqdm(
         total=total_steps, initial=resumed_at, unit="step",
         disable=not show_progress, desc=f"epoch {epoch + 1}/{config.epochs}",
@@ -264,9 +275,9 @@ def fit(
             improved = score < best
             best = min(best, score)
             # best.pt first: killed in between, the resumed run comes here again.
-            if improved and last is not None:
+            if improved and keep_best and last is not None:
                 _check_finite(model, epoch - 1, steps_per_epoch)
-                save_checkpoint(last.with_name("best.pt"), model)
+                write(last.with_name("best.pt"))
             checkpoint()
             last_saved = time.monotonic()
             bar.set_description(f"epoch {min(epoch + 1, config.epochs)}/{config.epochs}")

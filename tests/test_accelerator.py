@@ -55,13 +55,17 @@ def test_sampled_subsets_train_the_same_on_both_devices(
 
 
 def test_no_step_waits_for_the_device(report: dict[str, Any]) -> None:
-    """On complete data the host waits for an epoch's end and once a second, not for a step."""
+    """On complete data the host waits for an epoch's end and once a second, not for a step.
+
+    One exception: the torch transform behind a learned correlation matrix indexes with a mask.
+    """
     assert len(report["waits"]) == len(IDS) + 2
-    for label, (few, many) in report["waits"].items():
-        assert few == many, label
+    waiting = {label for label, (few, many) in report["waits"].items() if few != many}
+    assert waiting == {label for label in IDS if "corr=learned" in label}
 
 
 def test_all_numbers_are_the_same_on_both_devices(report: dict[str, Any]) -> None:
+    assert len(report["measured"]) == 2
     for label, (here, there) in report["measured"].items():
         assert len(here) > 100
         assert [name for name, _ in here] == [name for name, _ in there]

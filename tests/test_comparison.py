@@ -144,6 +144,16 @@ def test_runs_at_full_size_and_short_ones_do_not_mix_with_the_others(tmp_path):
     assert keys(data="noisy_copy", noise=...) == [runs[8]]
 
 
+def test_short_runs_do_not_become_the_usual_ones_by_their_seeds(tmp_path):
+    long = Run("code_vae", **BASE).with_values(epochs=60)
+    runs = [long, long.with_values(rho=0.0), long.with_values(recipe="mvae")]
+    runs += [long.with_values(epochs=10, seed=seed) for seed in range(3)]
+    runs += [long.with_values(epochs=10, mixed_precision=True, seed=seed) for seed in range(3)]
+    runs += [long.with_values(epochs=10, modalities=modalities) for modalities in (2, 4)]
+    results = table(tmp_path, [(run, [row("linear_accuracy", "m0", "", 0.5)]) for run in runs])
+    assert set(results.select().runs["key"]) == {runs[0].key, runs[2].key}
+
+
 def test_a_failed_run_is_kept_apart_and_no_table_is_no_error(tmp_path):
     assert len(Results.read(tmp_path / "nothing.parquet")) == 0
     assert Results.read(tmp_path / "nothing.parquet").behind == "no runs yet"

@@ -324,10 +324,15 @@ def _scored(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _usual_training(runs: pd.DataFrame) -> dict[str, tuple[int, ...]]:
-    """Batch size and epochs of most runs on the same data; of those equally many, the longest."""
+    """Batch size and epochs of most configurations on the same data that are usual otherwise; of
+    those equally many, the longest."""
     found: dict[str, tuple[int, ...]] = {}
-    for data, part in runs.groupby("data"):
-        counts = part.groupby(list(TRAINING)).size()
+    for data, part in runs.drop_duplicates(_CONFIGURATION).groupby("data"):
+        cells = zip(part["recipe"], part["modalities"], part["options"], strict=True)
+        plain = np.array([not _unusual(*told) for told in cells], dtype=bool)
+        for name, value in usual(data).items():
+            plain &= np.array([_is(cell, value) for cell in part[name]], dtype=bool)
+        counts = (part[plain] if plain.any() else part).groupby(list(TRAINING)).size()
         found[data] = max(counts.index, key=lambda pair: (counts[pair], pair[::-1]))
     return found
 

@@ -43,6 +43,7 @@ from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.metrics.estimate import Estimate
 from mmvae_core.metrics.generation import BATCH, encoded, sizes
 from mmvae_core.model import MultimodalVAE
+from mmvae_core.tableau import sent
 
 __all__ = [
     "BLOCKS",
@@ -120,12 +121,19 @@ class FeatureStatistics:
 
     def add(self, features: Float[Tensor, "N F"]) -> None:
         """Take in ``N`` more vectors."""
-        seen = self.count
-        for offset in range(min(self.blocks, len(features))):
-            part = features[offset :: self.blocks].double()
-            mean = part.mean(dim=0)
-            centred = part - mean
-            self._merge((seen + offset) % self.blocks, len(part), mean, centred.T @ centred)
+        self._roots.clear()
+        features = features.double()
+        first = self.count % self.blocks  # the block of the first vector
+        whole = len(features) // self.blocks * self.blocks
+        if whole:
+            dealt = features[:whole].unflatten(0, (-1, self.blocks)).transpose(0, 1)  # (G, n, F)
+            self._merge(slice(self.blocks), dealt.roll(first, dims=0))
+        rest = features[whole:, None]
+        end = min(len(rest), self.blocks - first)  # the last block, after which the first one comes
+        for blocks, part in ((slice(first, first + end), rest[:end]),
+                             (slice(len(rest) - end), rest[end:])):  # fmt: skip
+            if len(part):
+                self._merge(blocks, part)
 
     @property
     def count(self) -> int:
@@ -157,24 +165,29 @@ class FeatureStatistics:
 
     def half(self, which: int) -> FeatureStatistics:
         """The statistics of the blocks of even (0) or odd (1) number, alone."""
-        kept = range(which, self.blocks, 2)
+        sizes, means = self._sizes[which::2], self._means[which::2]
         half = FeatureStatistics(
-            self._means.shape[1], blocks=max(2, len(kept)), device=self._means.device
+            means.shape[1], blocks=max(2, len(sizes)), device=self._means.device
         )
-        for to, block in enumerate(kept):
-            half._merge(to, self._sizes[block], self._means[block], self._scatters[block])
+        half._sizes[: len(sizes)] = sizes
+        half._means[: len(sizes)] = means
+        half._scatters[: len(sizes)] = self._scatters[which::2]
         return half
 
-    def _merge(self, block: int, size: int, mean: Tensor, scatter: Tensor) -> None:
-        before = self._sizes[block]
-        after = before + size
-        if size == 0:
-            return
-        self._roots.clear()
-        shift = mean - self._means[block]
-        self._means[block] += shift * (size / after)
-        self._scatters[block] += scatter + torch.outer(shift, shift) * (before * size / after)
-        self._sizes[block] = after
+    def _merge(self, blocks: slice, part: Float[Tensor, "G N F"]) -> None:
+        """Take N more vectors into each of these blocks."""
+        size = part.shape[1]
+        before = sent(torch.tensor(self._sizes[blocks], dtype=torch.float64), part.device)
+        share = (size / (before + size))[:, None]  # of the new ones
+        mean = part.mean(dim=1)
+        centred = part - mean[:, None]
+        shift = mean - self._means[blocks]
+        self._means[blocks] += shift * share
+        self._scatters[blocks].baddbmm_(centred.mT, centred)
+        shift, weighted = shift[:, :, None], (shift * before[:, None] * share)[:, None]
+        self._scatters[blocks].baddbmm_(shift, weighted)
+        for block in range(*blocks.indices(self.blocks)):
+            self._sizes[block] += size
 
     def _moments(self, left_out: int | None) -> tuple[Tensor, Tensor]:
         size = self._means.new_tensor(

@@ -136,10 +136,11 @@ def _carried_out(
     place = folder_of(folder, run)
     (place / "run.json").write_text(run.to_json() + "\n", encoding="utf-8")
     where = _device(device)
-    model, report = train_run(run, place, data_root=data_root, device=where)
-    train, test, judges = load_data(run, folder, data_root, where)
-    network = None if inception is None else metrics.inception(inception)
-    measured = metrics.measure(model, train, test, judges, settings, inception=network)
+    with _whole_float32():
+        model, report = train_run(run, place, data_root=data_root, device=where)
+        train, test, judges = load_data(run, folder, data_root, where)
+        network = None if inception is None else metrics.inception(inception)
+        measured = metrics.measure(model, train, test, judges, settings, inception=network)
     log(place, f"measured {len(measured)} numbers")
     losses = _training_terms(report.pop("losses"))
     report["measured_by"] = metrics.provenance()["commit"]
@@ -173,7 +174,7 @@ def train_run(
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
         held = torch.cuda.memory_allocated(device) - _bytes_of(model)  # the data, other runs' too
-    history = fit(model, train, config, folder=place, show_progress=False)
+    history = fit(model, train, config, folder=place, keep_best=False, show_progress=False)
     peak = torch.cuda.max_memory_allocated(device) - held if on_gpu and not resumed else None
     report = {
         "steps": config.epochs * (len(train) // config.batch_size),
@@ -186,8 +187,7 @@ def train_run(
     }
     save_checkpoint(trained, model)
     metrics.write_json(facts, report)
-    for name in ("last.pt", "best.pt"):
-        (place / name).unlink(missing_ok=True)
+    (place / "last.pt").unlink(missing_ok=True)
     log(place, f"trained, {history.seconds:.0f} s")
     return model.eval(), report
 
@@ -261,6 +261,17 @@ def _device(wanted: str) -> str:
     except (ImportError, ValueError):  # not a worker of Dask
         number = None
     return f"cuda:{int(number[1]) % torch.cuda.device_count() if number else 0}"
+
+
+@contextmanager
+def _whole_float32() -> Iterator[None]:
+    """float32 in full inside: convolutions on a GPU would take the shorter TF32."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 @contextmanager

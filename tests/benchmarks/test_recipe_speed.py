@@ -30,10 +30,11 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -253,16 +254,20 @@ def with_ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     bare_seconds = {key(row): row["seconds"] for row in done if row["library"] == BARE}
     ours = {(row["recipe"], *key(row)): row["seconds"] for row in done if row["library"] == OURS}
     for row in done:
-        row["ratio_to_bare"] = row["seconds"] / bare_seconds[key(row)]
-        if row["library"] == MULTIVAE:
+        if key(row) in bare_seconds:
+            row["ratio_to_bare"] = row["seconds"] / bare_seconds[key(row)]
+        if row["library"] == MULTIVAE and (row["recipe"], *key(row)) in ours:
             row["ratio_to_ours"] = row["seconds"] / ours[row["recipe"], *key(row)]
     return rows
 
 
-def table(modalities: list[int], settings: Settings) -> Iterator[list[dict[str, Any]]]:
-    """The rows of each number of modalities; every case in a fresh process with its own memory.
+def table(
+    modalities: list[int], each: Sequence[Settings]
+) -> Iterator[tuple[int, str, list[dict[str, Any]]]]:
+    """The rows of each number of modalities and precision.
 
-    A case whose process is killed, for want of memory as a rule, is a row that says so.
+    Every case has a fresh process with its own memory. A case that fails, or whose process is
+    killed, for want of memory as a rule, is a row that says so.
     """
     skip = reason_to_skip()
     if skip:
@@ -270,13 +275,13 @@ def table(modalities: list[int], settings: Settings) -> Iterator[list[dict[str, 
     os.environ.update(KEEP_MEMORY)  # glibc reads it as the server of the processes starts
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTS if skip else [*IMPORTS, "multivae.models"])
-    for count in modalities:
+    for count, settings in product(modalities, each):
         rows: list[dict[str, Any]] = []
         for case in cases(count, peers=skip is None):
             rows.append(taken(case, settings, context))
         for latents in dict.fromkeys(tuple(row["decoded"]) for row in rows if "decoded" in row):
             rows.append(taken(Case(count, "vae", library=BARE, decoded=latents), settings, context))
-        yield with_ratios(rows)
+        yield count, settings.precision, with_ratios(rows)
 
 
 def taken(case: Case, settings: Settings, context: Any) -> dict[str, Any]:
@@ -285,11 +290,13 @@ def taken(case: Case, settings: Settings, context: Any) -> dict[str, Any]:
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         try:
             row = pool.submit(measure, case, settings).result()
-        except BrokenProcessPool:
-            print(f"{label} killed", flush=True)
+        except (BrokenProcessPool, RuntimeError) as error:  # CUDA's want of memory is the latter
+            killed = isinstance(error, BrokenProcessPool)
+            brief = "killed, out of memory as a rule" if killed else str(error)[:300]
+            print(f"{label} {brief}", flush=True)
             return {
                 "modalities": case.modalities, "recipe": case.label, "library": case.library,
-                "precision": settings.precision, "error": "killed, out of memory as a rule",
+                "precision": settings.precision, "error": brief,
             }  # fmt: skip
     print(
         f"{label} {1e3 * row['seconds']:9.1f} ms {row['peak_memory_mib']:9.1f} MiB "
@@ -323,13 +330,16 @@ def main() -> None:
     content: dict[str, Any] = {"settings": shared, "rows": [], "made_with": {}}
     if out.exists():
         content |= json.loads(out.read_text(encoding="utf-8")) | {"settings": shared}
-    kept = [row for row in content["rows"] if row["modalities"] not in chosen.modalities]
-    content["rows"] = kept
-    for precision in ("float32", "bfloat16") if cuda else ("float32",):
-        for more in table(chosen.modalities, replace(settings, precision=precision)):
-            content["rows"] += more
-            content["made_with"][f"M={more[0]['modalities']}"] = metrics.provenance()
-            metrics.write_json(out, content)
+    precisions = ("float32", "bfloat16") if cuda else ("float32",)
+    each = [replace(settings, precision=precision) for precision in precisions]
+    for count, precision, more in table(chosen.modalities, each):
+        others = [
+            row for row in content["rows"]
+            if (row["modalities"], row["precision"]) != (count, precision)
+        ]  # fmt: skip
+        content["rows"] = others + more
+        content["made_with"][f"M={count}"] = metrics.provenance()
+        metrics.write_json(out, content)
 
 
 # --- under pytest: that the right work is measured ----------------------------------------------

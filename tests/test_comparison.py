@@ -461,9 +461,11 @@ def test_less_time_is_better(tmp_path):
     short = {a.question: a.short for a in comparison.answers(results, "digits")}
     question = next(question for question in short if "random subsets" in question)
     assert short[question].startswith(
-        "1 of 7 subsets, 256 samples a step: better in 1, worse in 0, within seeds in 1"
+        "1 of 7 subsets, 256 samples a step, 10 epochs: better in 1, worse in 0, within seeds in 1"
     )
-    assert "1 of 7 subsets, 512 samples a step: better in 2, worse in 0" in short[question]
+    assert (
+        "1 of 7 subsets, 512 samples a step, 20 epochs: better in 2, worse in 0" in short[question]
+    )
 
 
 def test_precisions_are_compared_at_the_same_length_of_training(tmp_path):

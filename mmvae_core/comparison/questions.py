@@ -152,15 +152,17 @@ def _predicted(results: Results, data: str, used: list[str]) -> Iterator[Line]:
 def _sampled(results: Results, data: str, used: list[str]) -> Iterator[Line]:
     every = {"recipe": "code_vae", "data": data, "weights": "equal"}
     whole = results.select(**every, subset_samples=None)
-    used.extend(whole.runs["key"])
-    for number in (1, 2):
-        wanted = {**every, "subset_samples": number, "epochs": ...}
-        drawn = results.select(**wanted, batch_size=...)
-        used.extend(drawn.runs["key"])
-        # At larger batches, and so many more epochs, there are as many terms as with all subsets.
-        for batch in sorted(drawn.runs["batch_size"].unique()):
-            part = results.select(**wanted, batch_size=batch)
-            one = (f"{number} of 7 subsets, {batch:g} samples a step", part)
+    # Each at the usual batches, then at larger ones or for longer: as many terms, or as much time.
+    for number in (1, 2, None):
+        wanted = {**every, "subset_samples": number}
+        drawn = results.select(**wanted, batch_size=..., epochs=...).runs
+        used.extend(drawn["key"])
+        for (batch, epochs), runs in drawn.groupby(["batch_size", "epochs"]):
+            part = results.only(runs["key"])
+            if set(runs["key"]) == set(whole.runs["key"]):
+                continue
+            name = "all 7 subsets" if number is None else f"{number} of 7 subsets"
+            one = (f"{name}, {batch:g} samples a step, {epochs:g} epochs", part)
             yield from compared(one, ("all 7", whole), [*SHOWN, "processor_seconds"])
 
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -212,7 +213,8 @@ def main() -> None:
                 data_root=arguments.data_root, threads=arguments.threads, settings=settings,
             )  # fmt: skip
         finally:
-            combine(FOLDER, TABLE, every)
+            with suppress(FileNotFoundError):  # no run has ended yet
+                combine(FOLDER, TABLE, every)
     if not arguments.list:
         keep_samples(arguments.data_root)
         save_pictures(Results.read(TABLE), HERE)

@@ -79,7 +79,7 @@ STUDIES: dict[str, list[Run]] = {
         initial_scale=[0.5, 0.95],
     ),
     "temperature": grid(POLYMNIST, seed=SEEDS, entropy_scale=[300.0, 30.0, 3.0]),
-    # Short of a GPU the same results at a lower speed: bfloat16 is for those.
+    # For the results alone; what bfloat16 saves in time is for a GPU to show.
     "precision": grid(POLYMNIST, seed=SEEDS, mixed_precision=[True, False]),
     # Of seven subsets: at the same batch size; with as many terms a step as with all; and all, for
     # about as many seconds as these take.

@@ -406,5 +406,6 @@ def _subset_inverses(corr: Tensor, cond: Tensor) -> Tensor:
         return _subset_inverses(corr, masks)[index.T]
     inside = cond[:, :, None] & cond[:, None, :]
     identity = torch.eye(len(corr), dtype=corr.dtype, device=corr.device)
-    # inv_ex, because inv waits for a GPU to look for errors; corr is positive definite by now.
+    # inv_ex, because inv waits for a GPU to look for errors. A matrix is checked on the CPU, where
+    # recipes take theirs; learned ones are positive definite by construction.
     return torch.linalg.inv_ex(torch.where(inside, corr, identity))[0] * inside

@@ -186,6 +186,24 @@ def test_best_is_the_epoch_with_the_lowest_held_out_loss(tmp_path: Path) -> None
     assert all(torch.equal(value, stored[key]) for key, value in kept[best].items())
 
 
+def test_writing_checkpoints_is_no_time_of_training(tmp_path: Path, monkeypatch) -> None:
+    clock = [0.0]
+    save = training.save_checkpoint
+
+    def slow(*args, **state):
+        clock[0] += 100.0
+        return save(*args, **state)
+
+    monkeypatch.setattr(training, "save_checkpoint", slow)
+    for name in ("monotonic", "process_time"):
+        monkeypatch.setattr(training.time, name, lambda: clock[0])
+    config = replace(CONFIG, epochs=2)
+    history = fit(make(), pictures(), config, folder=tmp_path, keep_best=False,
+                  show_progress=False)  # fmt: skip
+    assert clock[0] == 200.0 and history.seconds == history.processor_seconds == 0.0
+    assert not (tmp_path / "best.pt").exists()
+
+
 # --- killed -------------------------------------------------------------------------------------
 
 

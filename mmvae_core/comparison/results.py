@@ -203,8 +203,8 @@ class Results:
         Args:
             wanted: column and value; a list for any of several, ``...`` for whatever it is. What a
                 study can vary (:func:`usual`, and the recipes' own options) and is not named here
-                has to be as usual, and batch size and epochs those of most runs on the same data.
-                So ``select(recipe="code_vae")`` has one correlation, the default, and
+                has to be as usual, and batch size and epochs those of most configurations on the
+                same data. So ``select(recipe="code_vae")`` has one correlation, the default, and
                 ``select(recipe="code_vae", rho=...)`` has all of them.
 
         Raises:

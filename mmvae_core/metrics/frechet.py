@@ -43,7 +43,6 @@ from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.metrics.estimate import Estimate
 from mmvae_core.metrics.generation import BATCH, encoded, sizes
 from mmvae_core.model import MultimodalVAE
-from mmvae_core.tableau import sent
 
 __all__ = [
     "BLOCKS",
@@ -165,19 +164,18 @@ class FeatureStatistics:
 
     def half(self, which: int) -> FeatureStatistics:
         """The statistics of the blocks of even (0) or odd (1) number, alone."""
-        sizes, means = self._sizes[which::2], self._means[which::2]
-        half = FeatureStatistics(
-            means.shape[1], blocks=max(2, len(sizes)), device=self._means.device
-        )
-        half._sizes[: len(sizes)] = sizes
-        half._means[: len(sizes)] = means
-        half._scatters[: len(sizes)] = self._scatters[which::2]
+        means = self._means[which::2]
+        kept = len(means)
+        half = FeatureStatistics(means.shape[1], blocks=max(2, kept), device=means.device)
+        half._sizes[:kept] = self._sizes[which::2]
+        half._means[:kept] = means
+        half._scatters[:kept] = self._scatters[which::2]
         return half
 
     def _merge(self, blocks: slice, part: Float[Tensor, "G N F"]) -> None:
         """Take N more vectors into each of these blocks."""
         size = part.shape[1]
-        before = sent(torch.tensor(self._sizes[blocks], dtype=torch.float64), part.device)
+        before = part.new_tensor(self._sizes[blocks])
         share = (size / (before + size))[:, None]  # of the new ones
         mean = part.mean(dim=1)
         centred = part - mean[:, None]

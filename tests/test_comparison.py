@@ -468,6 +468,25 @@ def test_less_time_is_better(tmp_path):
     )
 
 
+def test_longer_training_on_sampled_subsets_is_held_against_longer_on_all(tmp_path):
+    every = Run("code_vae", **BASE).with_values(weights="equal")
+    one = every.with_values(subset_samples=1)
+    larger = one.with_values(batch_size=512, epochs=20)
+    cases = [(every, 0.5), (one, 0.4), (larger, 0.7), (every.with_values(epochs=15), 0.9)]
+    results = simple(tmp_path, [(run, {"linear_accuracy": value}) for run, value in cases])
+    (lines,) = (
+        answer.lines for answer in comparison.answers(results, "digits")
+        if "random subsets" in answer.question
+    )  # fmt: skip
+    starts = [line.split(" (")[0] for line in lines]
+    assert starts == [
+        "1 of 7 subsets, 256 samples a step, 10 epochs against all 7: −0.10 linear accuracy",
+        "1 of 7 subsets, 512 samples a step, 20 epochs against all 7, 15 epochs: "
+        "−0.20 linear accuracy",
+        "all 7 subsets, 256 samples a step, 15 epochs against all 7: +0.40 linear accuracy",
+    ]
+
+
 def test_precisions_are_compared_at_the_same_length_of_training(tmp_path):
     full = Run("code_vae", 5).with_values(networks="polymnist", beta=2.5, scale="exponential")
     cases = [

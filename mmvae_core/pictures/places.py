@@ -1,0 +1,112 @@
+"""Where names go: beside what they name, off the lines, and apart from each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from scipy.optimize import isotonic_regression
+
+from mmvae_core.pictures.picture import SIDES, WIDTH, Label, Layer, Panel
+
+__all__ = ["Name", "Place", "around", "best_labels", "kept_apart"]
+
+# A name has several places to lie at: (x, y, side) and, where wanted, pixels to the right and up.
+Place: TypeAlias = tuple[float, float, str] | tuple[float, float, str, float, float]
+Name: TypeAlias = tuple[str, str, Sequence[Place]]  # text, colour, places; the preferred one first
+LETTER = (7.4, 15.0)  # pixels
+STRIDE = 4.0  # pixels between the points that stand for a line
+DISTANCE_COST = 1.5  # pixels of line that a name may cover rather than take its next place
+CLASH = 1e4  # covers another name, or leaves the panel
+MARKER_INK = 60.0  # pixels of line that a marker counts as
+_ANCHOR = {side: Label(0, 0, "", side=side).anchor for side in SIDES}
+
+
+def best_labels(
+    panel: Panel, height: int, layers: Iterable[Layer], names: Sequence[Name]
+) -> list[Label]:
+    """Every name at that of its places where it covers least of the lines, and no other name.
+
+    Args:
+        panel: that the names stand in, in a picture of that ``height``.
+        layers: those that names should not cover, of this panel.
+        names: the most important first.
+    """
+    left, right, bottom, top = panel.box
+    size = np.array([(right - left) * WIDTH, (top - bottom) * height])
+    x, y, ink = _ink_of(panel, height, layers)
+    taken = np.zeros((0, 4))
+    labels = []
+    for text, color, places in names:
+        columns = list(zip(*(place[:3] for place in places), strict=True))
+        shifts = [tuple(place[3:]) or (0.0, 0.0) for place in places]
+        at = panel.placed(columns[0], columns[1], height) + shifts
+        box = np.array([LETTER[0] * len(text), LETTER[1]])
+        corner = at - box * [_ANCHOR[side] for side in columns[2]]
+        boxes = np.concatenate([corner, corner + box], axis=1)
+        x0, y0, x1, y1 = boxes.T[:, :, None]
+        covered = ((x0 < x) & (x < x1) & (y0 < y) & (y < y1)) @ ink
+        l0, b0, r0, t0 = taken.T
+        clashes = ((x0 < r0) & (l0 < x1) & (y0 < t0) & (b0 < y1)).sum(axis=1)
+        outside = (x0 < 0) | (x1 > size[0] + 20) | (y0 < 0) | (y1 > size[1] + 6)
+        cost = covered + CLASH * (clashes + outside[:, 0]) + DISTANCE_COST * np.arange(len(places))
+        best = int(cost.argmin())
+        taken = np.concatenate([taken, boxes[best][None]])
+        labels.append(
+            Label(float(columns[0][best]), float(columns[1][best]), text, color, columns[2][best],
+                  shift=shifts[best])  # type: ignore[arg-type]
+        )  # fmt: skip
+    return labels
+
+
+def _ink_of(
+    panel: Panel, height: int, layers: Iterable[Layer]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points along lines and at markers, in pixels, and how much ink each stands for."""
+    xs, ys, inks = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
+    for layer in layers:
+        if not (layer.marker or layer.width):
+            continue
+        points = panel.placed(layer.x, layer.y, height)
+        if layer.marker:
+            xs.append(points[:, 0])
+            ys.append(points[:, 1])
+            inks.append(np.full(len(points), MARKER_INK))
+            continue
+        step = np.hypot(*np.diff(points, axis=0).T)
+        step[np.isnan(step)] = 0.0
+        along = np.concatenate([[0.0], step.cumsum()])
+        at = np.arange(STRIDE / 2, along[-1], STRIDE)
+        if len(at):
+            index = np.searchsorted(along, at, side="right") - 1
+            share = ((at - along[index]) / step[index])[:, None]
+            where = points[index] * (1 - share) + points[index + 1] * share
+            xs.append(where[:, 0])
+            ys.append(where[:, 1])
+            inks.append(np.full(len(at), STRIDE))
+    return np.concatenate(xs), np.concatenate(ys), np.concatenate(inks)
+
+
+def around(text: str, color: str, x: float, y: float, first: str = "right") -> Name:
+    """A name with places around a marker: on its ``first`` side if it can be, then farther away."""
+    near = {"right": (10, 0), "left": (-10, 0), "above": (0, 7), "below": (0, -7)}
+    places = [(side, *near[side]) for side in sorted(near, key=lambda side: side != first)]
+    places += [(side, a, u) for u in (11, -11, 20, -20) for side, a in (("right", 8), ("left", -8))]
+    places += [("above", 0, 18), ("below", 0, -18), ("above", 0, 30), ("below", 0, -30)]
+    return text, color, [(float(x), float(y), side, float(a), float(u)) for side, a, u in places]
+
+
+def kept_apart(values: Sequence[float | int] | np.ndarray, gap: float | int) -> list[float]:
+    """Values moved apart until any two are at least ``gap`` apart, by the least squares.
+
+    >>> kept_apart([0.0, 5.0, 5.2], 1.0)
+    [0.0, 4.6, 5.6]
+    """
+    values = np.asarray(values, dtype=float)
+    order = np.argsort(values, kind="stable")
+    room = gap * np.arange(len(values))
+    moved = np.empty(len(values))
+    if len(values):
+        moved[order] = isotonic_regression(values[order] - room).x + room
+    return np.round(moved, 10).tolist()

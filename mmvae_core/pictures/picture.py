@@ -92,7 +92,7 @@ class Panel:
 def _marks(
     limits: tuple[float, float], ticks: object, log: bool, most: int
 ) -> list[tuple[float, str]]:
-    low, high = sorted(limits)
+    low, high = min(limits), max(limits)
     if isinstance(ticks, tuple):
         return [(float(value), text) for value, text in ticks]
     if log:

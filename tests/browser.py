@@ -61,11 +61,12 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Lab:
-    """A running JupyterLab: its address with the token, and the folder it serves."""
+    """A running JupyterLab: its address with the token, the folder it serves, and a browser."""
 
     url: str
     token: str
     root: Path
+    browser: Any
 
 
 def chromium() -> str | None:
@@ -129,7 +130,14 @@ def lab(folder: Path | None = None) -> Iterator[Lab]:
         try:
             url = f"http://127.0.0.1:{port}"
             _await(url, server, log)
-            yield Lab(url, token, root)
+            from playwright.sync_api import sync_playwright
+
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+                try:
+                    yield Lab(url, token, root, browser)
+                finally:
+                    browser.close()
         finally:
             server.terminate()
             try:
@@ -159,38 +167,34 @@ def notebook(lab: Lab, path: str, *, run: bool = True) -> Iterator[Any]:
     Yields:
         Playwright's page. Its attribute ``console`` holds the errors the page has logged.
     """
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
-        try:
-            page = browser.new_context(viewport=VIEWPORT).new_page()
-            page.console = []
-            page.on("pageerror", lambda error: page.console.append(str(error)))
-            page.goto(f"{lab.url}/lab/tree/{path}?token={lab.token}&reset")
-            page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=START_S * 1000)
-            page.wait_for_function(
-                """() => { const panel = window.jupyterapp?.shell.currentWidget;
-                           return panel?.sessionContext?.session?.kernel?.status === 'idle'; }""",
-                timeout=START_S * 1000,
+    page = lab.browser.new_context(viewport=VIEWPORT).new_page()
+    try:
+        page.console = []
+        page.on("pageerror", lambda error: page.console.append(str(error)))
+        page.goto(f"{lab.url}/lab/tree/{path}?token={lab.token}&reset")
+        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=START_S * 1000)
+        page.wait_for_function(
+            """() => { const panel = window.jupyterapp?.shell.currentWidget;
+                       return panel?.sessionContext?.session?.kernel?.status === 'idle'; }""",
+            timeout=START_S * 1000,
+        )
+        page.evaluate(_LISTEN)
+        # The file browser would take a third of the picture's width.
+        page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+        if run:
+            page.set_default_timeout(RUN_S * 1000)
+            page.evaluate(
+                "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
+                ".then(() => null)"
             )
-            page.evaluate(_LISTEN)
-            # The file browser would take a third of the picture's width.
-            page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
-            if run:
-                page.set_default_timeout(RUN_S * 1000)
-                page.evaluate(
-                    "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
-                    ".then(() => null)"
-                )
-                page.wait_for_function(
-                    "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
-                    ".status === 'idle'"
-                )
-                page.set_default_timeout(30_000)
-            yield page
-        finally:
-            browser.close()
+            page.wait_for_function(
+                "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+                ".status === 'idle'"
+            )
+            page.set_default_timeout(30_000)
+        yield page
+    finally:
+        page.context.close()
 
 
 # An exception in a widget's callback or message handler belongs to no cell: JupyterLab hides it in
@@ -207,7 +211,8 @@ _LISTEN = """
 
 _PAINTED = """
 picture => {
-  const points = path => [...(path?.getAttribute('d') ?? '').matchAll(/[ML](-?[\\d.]+),(-?[\\d.]+)/g)]
+  const corner = /[ML](-?[\\d.]+),(-?[\\d.]+)/g;
+  const points = path => [...(path?.getAttribute('d') ?? '').matchAll(corner)]
     .map(([, x, y]) => [Number(x), Number(y)]);
   const places = marks => marks.map(mark => mark.getAttribute('transform')
     .match(/translate\\((\\S+) (\\S+)\\)/).slice(1).map(Number));
@@ -224,7 +229,8 @@ picture => {
     table: [...picture.querySelectorAll('tr')].map(
       row => [...row.cells].map(cell => cell.innerText.trim())),
     layers: map(all('layers'), group => {
-      const marks = [...group.querySelectorAll('.mark, .open')], image = group.querySelector('image');
+      const marks = [...group.querySelectorAll('.mark, .open')];
+      const image = group.querySelector('image');
       const line = group.querySelector('path[fill=none]'), area = group.querySelector(
         'path:not([fill=none]):not(.mark):not(.open)');
       return { line: points(line), area: points(area), marks: places(marks),

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -39,21 +39,9 @@ from mmvae_core.pictures.picture import WIDTH, Label, Layer, Panel, Picture, cur
 from mmvae_core.pictures.places import Name, best_labels, kept_apart
 from mmvae_core.pictures.style import INK, MUTED, NOTE, SHADE, STYLES, number
 
-__all__ = [
-    "DRAWN",
-    "RHO_MAX",
-    "TwoExperts",
-    "TwoExpertsState",
-    "curves_picture",
-    "honesty_picture",
-    "planes_picture",
-    "predict_the_mean",
-    "question_picture",
-    "reading",
-    "sign_change",
-    "two_experts_picture",
-    "two_experts_state",
-]
+__all__ = ["DRAWN", "RHO_MAX", "TwoExperts", "TwoExpertsState", "curves_picture", "honesty_picture",
+           "planes_picture", "predict_the_mean", "question_picture", "reading", "sign_change",
+           "two_experts_picture", "two_experts_state"]  # fmt: skip
 
 Array = NDArray[np.float64]
 Pair: TypeAlias = tuple[float, float]
@@ -83,7 +71,7 @@ class TwoExpertsState:
     first two moments. ``weights``: how much of each expert's statement is in the mean.
     ``density``: curves, ``(z, p(z))``, for ``z_range``.
 
-    In the plane: ``ellipse``, curves ``(2, points)`` around (μ₁, μ₂): ``"unit"``, one standard
+    In the plane: ``ellipse``, curves ``(x, y)`` around (μ₁, μ₂): ``"unit"``, one standard
     error of Σ, and ``"code"`` and ``"poe"``, grown until they touch the diagonal, at
     (mean, mean); ``distance``, the radius of ``"code"`` in standard errors.
 
@@ -99,7 +87,7 @@ class TwoExpertsState:
     weights: dict[str, Pair]
     density: dict[str, tuple[Array, Array]]
     z_range: Pair
-    ellipse: dict[str, Array]
+    ellipse: dict[str, tuple[Array, Array]]
     distance: float
     rho_grid: Array
     weights_by_rho: Array
@@ -192,24 +180,13 @@ def two_experts_state(
     edges = [(mean[name], min(3 * std[name], 2.0)) for name in DRAWN]
     distance, ellipse = _ellipses(mu, sigma, rho, mean)
     return TwoExpertsState(
-        mu=mu,
-        sigma=sigma,
-        rho=float(rho),
-        theta=float(theta),
-        mean=mean,
-        std=std,
-        weights=weights,
+        mu, sigma, float(rho), float(theta), mean, std, weights,
         density=_densities(mean, std),
-        z_range=(
-            min(Z_RANGE[0], *(at - edge for at, edge in edges)),
-            max(Z_RANGE[1], *(at + edge for at, edge in edges)),
-        ),
-        ellipse=ellipse,
-        distance=distance,
-        rho_grid=_RHO_GRID,
-        weights_by_rho=weights_by_rho[:, :-1],
-        variance_by_rho=std_by_rho[:-1] ** 2,
-    )
+        z_range=(min(Z_RANGE[0], *(at - edge for at, edge in edges)),
+                 max(Z_RANGE[1], *(at + edge for at, edge in edges))),
+        ellipse=ellipse, distance=distance, rho_grid=_RHO_GRID,
+        weights_by_rho=weights_by_rho[:, :-1], variance_by_rho=std_by_rho[:-1] ** 2,
+    )  # fmt: skip
 
 
 def _code_by_rho(sigma: Pair, rho: Array) -> tuple[Array, Array]:
@@ -253,7 +230,7 @@ def _densities(
 
 def _ellipses(
     mu: Pair, sigma: Pair, rho: float, mean: Mapping[str, float]
-) -> tuple[float, dict[str, Array]]:
+) -> tuple[float, dict[str, tuple[Array, Array]]]:
     """CoDE's radius; the unit ellipse of Σ, and those of Σ and of its diagonal that touch."""
     centre = np.array(mu)
     upright = np.diag(sigma)
@@ -264,12 +241,13 @@ def _ellipses(
         for root, name in ((tilted, "code"), (upright, "poe"))
     )
     scaled = {"unit": tilted, "code": radius * tilted, "poe": radius_poe * upright}
-    return radius, {name: centre[:, None] + root @ _CIRCLE for name, root in scaled.items()}
+    rings = {name: centre[:, None] + root @ _CIRCLE for name, root in scaled.items()}
+    return radius, {name: (ring[0], ring[1]) for name, ring in rings.items()}
 
 
 # ---- picture
 
-HEIGHT = 432  # pixels: with sliders and words all of it is seen at once in a window 720 high
+HEIGHT = 436  # pixels: with sliders and words all of it is seen at once in a window 720 high
 ROWS = ("expert_1", "expert_2", "moe", "wasserstein", "poe", "code")  # top to bottom
 ON_DIAGONAL = {"code": "CoDE", "poe": "PoE", "moe": "MoE, W2"}  # both averages have one mean
 PLANE_NOTE = (
@@ -279,12 +257,15 @@ PLANE_NOTE = (
 )
 MIN_SPAN = 8  # units of z that the plane shows at least
 ELLIPSE_SPAN = 14  # a larger ellipse may run out of the plane; its touch point never does
-NAME_ROOM = 0.28  # of the plane's width, for the names of the estimates
+NAME_ROOM = 0.32  # of the plane's width, for the names of the estimates
 WEIGHT_RANGE = (-1.25, 2.25)  # no weight leaves it while |ρ| ≤ 0.95
 RHO_RANGE = (-1.0, 1.0)
 BAND = "#d3d6dc"  # the stretch between the experts
 WARNING = "#a8521f"  # text on SHADE
-CODE, POE, MOE = STYLES["code"], STYLES["poe"], STYLES["moe"]
+CODE, POE = STYLES["code"], STYLES["poe"]
+
+NEAR_CURVE = (("above right", 0.0, 3.0), ("below right", 0.0, -2.0))
+ABOVE = ("above right", (0.0, 2.0))
 
 Limits: TypeAlias = tuple[Pair, Pair]
 Part: TypeAlias = tuple[Panel, dict[str, Layer], list[Label]]
@@ -293,16 +274,6 @@ Part: TypeAlias = tuple[Panel, dict[str, Layer], list[Label]]
 def _box(left: int, right: int, top: int, bottom: int, height: int = HEIGHT) -> Any:
     """A panel's box from pixels, counted from the upper left corner of the picture."""
     return left / WIDTH, right / WIDTH, 1 - bottom / height, 1 - top / height
-
-
-BOXES = {
-    "key": _box(68, 94, 228, 348),
-    "density": _box(102, 436, 26, 218),
-    "rows": _box(102, 436, 228, 348),
-    "plane": _box(500, 822, 26, 348),
-    "weights": _box(880, 1082, 26, 162),
-    "variance": _box(880, 1082, 212, 348),
-}
 
 
 def two_experts_picture(state: TwoExpertsState) -> Picture:
@@ -317,57 +288,42 @@ def two_experts_picture(state: TwoExpertsState) -> Picture:
         "an error ellipse touches the diagonal at CoDE's mean; both weights and the variance of "
         f"CoDE against the correlation. Means: {means}. {reading(state)}"
     )
-    plane = _plane(state, "plane", BOXES["plane"], HEIGHT)
-    plane[2].extend(
-        Label(plane[0].across[0], plane[0].up[0], text, NOTE, "below right",
-              shift=(0, -41 - 14 * row), size=12)
+    panel, layers, labels = _plane(state, "plane", _box(502, 824, 26, 348), HEIGHT)
+    labels += [
+        Label(panel.across[0], panel.up[0], text, NOTE, "below right", (-4, -44 - 14 * row), 12)
         for row, text in enumerate(PLANE_NOTE)
-    )  # fmt: skip
+    ]
     parts = {
-        "key": _key(),
-        "density": _density(state),
-        "rows": _rows(state),
-        "plane": plane,
-        "weights": _weights(state, BOXES["weights"], HEIGHT),
-        "variance": _variance(state, BOXES["variance"], HEIGHT),
+        "key": _key(_box(74, 98, 228, 348)),
+        "density": _density(state, _box(106, 440, 26, 218)),
+        "rows": _rows(state, _box(106, 440, 228, 348)),
+        "plane": (panel, layers, labels),
+        "weights": _weights(state, _box(880, 1082, 26, 162), HEIGHT, xlabel=""),
+        "variance": _variance(state, _box(880, 1082, 212, 348)),
     }
-    parts["weights"] = replace(parts["weights"][0], xlabel=""), *parts["weights"][1:]
     return _assembled(HEIGHT, parts, "Two experts", alt)
 
 
 def _assembled(height: int, parts: Mapping[str, Part], name: str, alt: str) -> Picture:
-    return Picture(
-        height,
-        {part: panel for part, (panel, _, _) in parts.items()},
-        {
-            f"{part} {n}": layer
-            for part, (_, layers, _) in parts.items()
-            for n, layer in layers.items()
-        },
-        {part: labels for part, (_, _, labels) in parts.items() if labels},
-        alt,
-        name,
-    )
+    panels = {key: panel for key, (panel, _, _) in parts.items()}
+    layers = {f"{key} {n}": layer for key, part in parts.items() for n, layer in part[1].items()}
+    return Picture(height, panels, layers, {key: p[2] for key, p in parts.items()}, alt, name)
 
 
-def _key() -> Part:
+def _key(box: Any) -> Part:
     """Beside the rows: names, and samples of the lines above."""
-    up = (len(ROWS) - 0.5, -0.5)
-    layers = {
-        name: curve("key", [0, 1], [row, row], STYLES[name], width=2.4)
-        for row, name in enumerate(ROWS)
-    }
-    labels = [
-        Label(0, row, STYLES[name].label, STYLES[name].text, "left", shift=(-5, 0), bold=True)
-        for row, name in enumerate(ROWS)
-    ]
-    return Panel(BOXES["key"], up=up, axes=""), layers, labels
+    layers, labels = {}, []
+    for row, name in enumerate(ROWS):
+        style = STYLES[name]
+        layers[name] = curve("key", [0, 1], [row, row], style, width=2.4)
+        labels.append(Label(0, row, style.label, style.text, "left", (-1, 0), bold=True))
+    return Panel(box, up=(len(ROWS) - 0.5, -0.5), axes=""), layers, labels
 
 
-def _density(state: TwoExpertsState) -> Part:
+def _density(state: TwoExpertsState, box: Any) -> Part:
     top = 1.12 * max(0.12, *(p.max() for _, p in state.density.values()))
-    panel = Panel(BOXES["density"], "What each rule believes", state.z_range, (0, top),
-                  ylabel="density", ticks=({}, None))  # fmt: skip
+    panel = Panel(box, "What each rule believes", state.z_range, (0, top), ylabel="density",
+                  ticks=({}, None))  # fmt: skip
     layers = {
         name: curve("density", *state.density[name], STYLES[name],
                     **(dict(width=1.5, fill=0.17) if name in DRAWN[:2] else dict(width=2.6)))
@@ -375,27 +331,39 @@ def _density(state: TwoExpertsState) -> Part:
     }  # fmt: skip
     layers["theta"] = _upright("density", state.theta, panel.up)
     side = "right" if state.theta < state.z_range[1] - 2 else "left"
-    theta = f" θ = {number(state.theta, 1)} "
+    theta = f"θ = {number(state.theta, 1)}"
     return panel, layers, [Label(state.theta, 0.97 * top, theta, side=side)]
 
 
-def _rows(state: TwoExpertsState) -> Part:
-    panel = Panel(BOXES["rows"], "", state.z_range, (len(ROWS) - 0.5, -0.5), "z",
-                  ticks=(2, {}), axes="x")  # fmt: skip
+def _rows(state: TwoExpertsState, box: Any) -> Part:
+    low, high = state.z_range
+    panel = Panel(box, "", (low, high), (len(ROWS) - 0.5, -0.5), "z",
+                  ticks=(_step(high - low), {}), axes="x")  # fmt: skip
     layers = {"theta": _upright("rows", state.theta, panel.up)}
     for row, name in enumerate(ROWS):
         style, mean, std = STYLES[name], state.mean[name], state.std[name]
         layers[f"{name} bar"] = Layer("rows", [mean - std, mean + std], [row, row], style.color,
                                       width=2.4)  # fmt: skip
         layers[name] = point("rows", mean, row, style, size=10.5)
-    note = Label(state.z_range[0], len(ROWS) - 0.5, "mean ± 1 standard deviation", NOTE,
-                 "below right", shift=(0, -41), size=12)  # fmt: skip
+    note = Label(low, len(ROWS) - 0.5, "mean ± 1 standard deviation", NOTE,
+                 "below right", shift=(-4, -44), size=12)  # fmt: skip
     return panel, layers, [note]
+
+
+def _step(span: float) -> int:
+    """Between ticks of z, so that their texts have room."""
+    return 2 if span <= 18 else 5 if span <= 40 else 10
 
 
 def _upright(panel: str, at: float, up: Pair, **look: Any) -> Layer:
     """A line from bottom to top."""
     return Layer(panel, [at, at], up, **{"dash": "dot", "width": 1.4, **look})
+
+
+def _correlations(panel: str, state: TwoExpertsState, up: Pair) -> dict[str, Layer]:
+    """Where the weight changes its sign, and where ρ is."""
+    now = _upright(panel, state.rho, up, color=CODE.color, dash="solid", width=1.1)
+    return {"flip": _upright(panel, state.flips_at, up), "rho": now}
 
 
 def _limits(state: TwoExpertsState) -> Limits:
@@ -406,7 +374,7 @@ def _limits(state: TwoExpertsState) -> Limits:
     """
     marks = [state.mean[rule] for rule in ON_DIAGONAL] + [*state.mu, state.theta]
     low, high = np.full(2, min(marks) - 1), np.full(2, max(marks) + 1)
-    grown = state.ellipse["code"]
+    grown = np.array(state.ellipse["code"])
     wide_low = np.minimum(low, grown.min(axis=1) - 0.3)
     wide_high = np.maximum(high, grown.max(axis=1) + 0.3)
     if (wide_high - wide_low).max() <= ELLIPSE_SPAN:
@@ -428,16 +396,17 @@ def _plane(
     state: TwoExpertsState, name: str, box: Any, height: int, limits: Limits | None = None
 ) -> Part:
     across, up = limits or _limits(state)
+    step = _step(across[1] - across[0])
     panel = Panel(box, "Seen from above: CoDE is a projection", across, up,
-                  "what expert 1 says", "what expert 2 says", (2, 2))  # fmt: skip
+                  "what expert 1 says", "what expert 2 says", (step, step))  # fmt: skip
     ends, between = [min(across[0], up[0]), max(across[1], up[1])], sorted(state.mu)
-    (x, y), unit = state.mu, state.ellipse["unit"]
+    (x, y), rings = state.mu, state.ellipse
     layers = {
         "between": Layer(name, between, between, BAND, width=10),
         "diagonal": Layer(name, ends, ends, width=1.2),
-        "unit": Layer(name, *unit, CODE.color, width=0, fill=0.12, closed=True),
-        "ellipse poe": curve(name, *state.ellipse["poe"], POE, width=1.1, opacity=0.75),
-        "ellipse code": curve(name, *state.ellipse["code"], CODE, width=2),
+        "unit": Layer(name, *rings["unit"], color=CODE.color, width=0, fill=0.12, closed=True),
+        "ellipse poe": curve(name, *rings["poe"], style=POE, width=1.1, opacity=0.75),
+        "ellipse code": curve(name, *rings["code"], style=CODE, width=2),
     }
     for rule in ("moe", "poe", "code"):
         at = state.mean[rule]
@@ -445,7 +414,8 @@ def _plane(
         layers[rule] = point(name, at, at, STYLES[rule], size=12)
     layers["point"] = Layer(name, x, y, marker="o", size=11)
     layers["truth"] = Layer(name, state.theta, state.theta, marker="x", size=9)
-    return panel, layers, best_labels(panel, height, layers.values(), _plane_names(state, panel))
+    paths = [layers[f"path {rule}"] for rule in ON_DIAGONAL]
+    return panel, layers, best_labels(panel, height, paths, _plane_names(state, panel))
 
 
 def _plane_names(state: TwoExpertsState, panel: Panel) -> list[Name]:
@@ -455,91 +425,68 @@ def _plane_names(state: TwoExpertsState, panel: Panel) -> list[Name]:
     room = 0.99 * NAME_ROOM * (right - left)
     fits_right, fits_left = max(where) <= right - room, min(where) >= left + room
     to_right = fits_right if fits_right != fits_left else state.mu[1] >= state.mu[0]
-    pixel = (right - left) / ((panel.box[1] - panel.box[0]) * WIDTH)
-    names: list[Name] = []
-    for rule, at, height in zip(ON_DIAGONAL, where, kept_apart(where, 16 * pixel), strict=True):
-        text = f"{ON_DIAGONAL[rule]} {number(at, 2)}"
-        if to_right:
-            place = (max(at, height), height, "right", 13.0, 0.0)
-        else:
-            place = (min(at, height), height, "left", -13.0, 0.0)
-        names.append((text, STYLES[rule].text, [place]))
-    theta = [("above left", -2.0, 7.0), ("below right", 2.0, -7.0), ("above", 0.0, 24.0)]
-    if not to_right:
-        theta = [theta[1], theta[0], ("below", 0.0, -24.0)]
+    side, nearest, sign = ("right", max, 1.0) if to_right else ("left", min, -1.0)
+    heights = kept_apart(where, 16 * (right - left) / ((panel.box[1] - panel.box[0]) * WIDTH))
+    names: list[Name] = [
+        (f"{ON_DIAGONAL[rule]} {number(at, 2)}", STYLES[rule].text,
+         [(nearest(at, height), height, side, 9 * sign, 0.0)])
+        for rule, at, height in zip(ON_DIAGONAL, where, heights, strict=True)
+    ]  # fmt: skip
+    theta = [("above left", 0.0, 7.0), ("below right", 0.0, -7.0)][:: int(sign)]
+    theta.append(("above" if to_right else "below", 0.0, 24 * sign))
     names.append((f"θ = {number(state.theta, 1)}", INK, [(state.theta,) * 2 + t for t in theta]))
-    sides = (("above", 0.0, 9.0), ("below", 0.0, -9.0), ("left", -10.0, 0.0), ("right", 10.0, 0.0))
+    sides = (("above", 0.0, 9.0), ("below", 0.0, -9.0), ("left", -6.0, 0.0), ("right", 6.0, 0.0))
     names.append(("(μ₁, μ₂)", INK, [state.mu + side for side in sides]))
     return names
 
 
-def _weights(state: TwoExpertsState, box: Any, height: int) -> Part:
-    panel = Panel(box, "Weights in CoDE", RHO_RANGE, WEIGHT_RANGE, "correlation ρ",
-                  ticks=(0.5, 1))  # fmt: skip
-    less, flips = state.less_certain, state.flips_at
-    names = ("expert_1", "expert_2")
-    curves = {
-        name: curve("weights", state.rho_grid, state.weights_by_rho[i], STYLES[name])
-        for i, name in enumerate(names)
-    }
-    lines = {
-        "negative": Layer(
-            "weights", RHO_RANGE, [0, 0], SHADE, width=0, fill=1, base=WEIGHT_RANGE[0]
-        ),
+def _weights(state: TwoExpertsState, box: Any, height: int, xlabel: str = "correlation ρ") -> Part:
+    panel = Panel(box, "Weights in CoDE", RHO_RANGE, WEIGHT_RANGE, xlabel, ticks=(0.5, 1))
+    lowest, less, flips = WEIGHT_RANGE[0], state.less_certain, state.flips_at
+    layers = {
+        "negative": Layer("weights", RHO_RANGE, [0, 0], SHADE, width=0, fill=1, base=lowest),
         "zero": Layer("weights", RHO_RANGE, [0, 0], MUTED, width=1),
-        "flip": _upright("weights", flips, WEIGHT_RANGE),
+        **_correlations("weights", state, WEIGHT_RANGE),
     }
-    marks = {
-        f"{name} now": Layer("weights", state.rho, state.weights["code"][i], CODE.color,
-                             marker=STYLES[name].marker, size=11)
-        for i, name in enumerate(names)
-    }  # fmt: skip
-    spoken: list[Name] = []
-    for i, side in ((1 - less, "above right"), (less, "above right")):
-        places = [
-            (float(state.rho_grid[g]), float(state.weights_by_rho[i, g]), at, 2.0, lift)
-            for g in range(0, 60, 6)
-            for at, lift in ((side, 2.0), ("below right", -2.0))
-        ]
-        style = STYLES[names[i]]
-        spoken.append((style.label, style.text, places))
-    spoken.append(
-        ("negative: subtracted", WARNING, [(-0.97, WEIGHT_RANGE[0], "above right", 0, 3)])
-    )
+    for i, name in enumerate(DRAWN[:2]):
+        layers[name] = curve("weights", state.rho_grid, state.weights_by_rho[i], STYLES[name])
+    for i, name in enumerate(DRAWN[:2]):
+        layers[f"{name} now"] = point("weights", state.rho, state.weights["code"][i], STYLES[name],
+                                      color=CODE.color, size=11)  # fmt: skip
+    names: list[Name] = []
+    for i in (1 - less, less):  # above or below its curve, as far left as there is room
+        at = np.stack([state.rho_grid, state.weights_by_rho[i]], axis=1)[:50:4].tolist()
+        places = [(x, y, *side) for x, y in at for side in NEAR_CURVE]
+        names.append((STYLES[DRAWN[i]].label, STYLES[DRAWN[i]].text, places))
+    names.append(("negative: subtracted", WARNING, [(-0.99, lowest, "above right", 0.0, 3.0)]))
     if flips == 1:
-        spoken.append(("equal experts: never", INK, [(0.96, 2.0, "left", 0, 0)]))
+        names.append(("equal experts: never", INK, [(0.98, 2.0, "left")]))
     else:
         ratio = f"ρ = σ{'₂₁'[less]}/σ{'₁₂'[less]} = {number(flips, 2)}"
-        spoken.append((ratio, INK, [(max(flips, 0.28), 2.0, "left", -5, 0)]))
-    labels = best_labels(panel, height, [*curves.values(), lines["zero"]], spoken)
-    now = {"rho": _upright("weights", state.rho, WEIGHT_RANGE, color=CODE.color, dash="solid",
-                           width=1.1)}  # fmt: skip
-    return panel, {**lines, **now, **curves, **marks}, labels
+        names.append((ratio, INK, [(max(flips, 0.3), 2.0, "left")]))
+    lines = [layers[name] for name in ("zero", *DRAWN[:2])]
+    return panel, layers, best_labels(panel, height, lines, names)
 
 
-def _variance(state: TwoExpertsState, box: Any, height: int) -> Part:
-    best, product = (
-        min(state.variance["expert_1"], state.variance["expert_2"]),
-        state.variance["poe"],
-    )
+def _variance(state: TwoExpertsState, box: Any) -> Part:
+    best, product = min(state.sigma) ** 2, state.variance["poe"]
     up = (0.0, 1.34 * best)
     panel = Panel(box, "Variance of CoDE", RHO_RANGE, up, "correlation ρ", ticks=(0.5, None))
-    surer = STYLES[("expert_2", "expert_1")[state.less_certain]]
+    surer = STYLES[DRAWN[1 - state.less_certain]]
     layers = {
         "best": curve("variance", RHO_RANGE, [best, best], surer, width=1.4),
         "poe": curve("variance", RHO_RANGE, [product, product], POE, width=1.9),
-        "flip": _upright("variance", state.flips_at, up),
-        "rho": _upright("variance", state.rho, up, color=CODE.color, dash="solid", width=1.1),
+        **_correlations("variance", state, up),
         "code": curve("variance", state.rho_grid, state.variance_by_rho, CODE, width=2.6),
         "now": point("variance", state.rho, state.variance["code"], CODE, size=11),
     }
     who = "either expert" if state.flips_at == 1 else surer.label
-    near = best - product < 0.16 * up[1]  # no room between both lines
+    # Below its line where there is no room between both.
+    under = ("below right", (0.0, -3.0)) if best - product < 0.16 * up[1] else ABOVE
     labels = [
-        Label(-0.97, best, f"{who} alone {number(best, 2)}", surer.text, "above right", (0, 2)),
-        Label(-0.97, product, f"PoE {number(product, 2)}", POE.text,
-              "below right" if near else "above right", (0, -3 if near else 2)),
-    ]  # fmt: skip
+        Label(-0.99, best, f"{who} alone {number(best, 2)}", surer.text, *ABOVE),
+        Label(-0.99, product, f"PoE {number(product, 2)}", POE.text, *under),
+    ]
     return panel, layers, labels
 
 
@@ -556,9 +503,10 @@ def reading(state: TwoExpertsState) -> str:
     elif state.flips_at == 1:
         first = "Equally certain experts weigh the same, whatever the correlation."
     else:
-        above, where = ("above", "beyond both experts")
-        if state.rho <= state.flips_at:
-            above, where = ("not above", "between the experts")
+        beyond = state.rho > state.flips_at
+        above, where = (
+            ("above", "beyond both experts") if beyond else ("not above", "between the experts")
+        )
         first = (
             f"ρ is {above} {flips_at}: expert {less}, the less certain one, has weight {share}, "
             f"and CoDE’s mean {mean} lies {where}."
@@ -588,7 +536,7 @@ class TwoExperts(Explorer):
     7.0
     """
 
-    controls = {
+    controls: ClassVar = {
         "mu_1": Range("μ₁", "mean of expert 1", 4, -2, 12, 0.1, 1, STYLES["expert_1"].text),
         "sigma_1": Range("σ₁", "standard deviation of expert 1", 3**0.5, 0.2, 5, 0.05, 2,
                          STYLES["expert_1"].text),
@@ -599,27 +547,20 @@ class TwoExperts(Explorer):
                          STYLES["expert_2"].text),
         "theta": Range("θ", "true value", 8, -2, 12, 0.1, 1, INK),
     }  # fmt: skip
-    presets = {
+    presets: ClassVar = {
         "The paper’s toy": dict(mu_1=4, mu_2=8, sigma_1=3**0.5, sigma_2=1, rho=0.6, theta=8),
         "Equal experts": dict(mu_1=4, mu_2=8, sigma_1=1, sigma_2=1, rho=0.6, theta=6),
-        "One overconfident expert": dict(
-            mu_1=4, mu_2=8, sigma_1=0.4, sigma_2=1.5, rho=0.6, theta=8
-        ),
-    }
+        "One overconfident expert": dict(mu_1=4, mu_2=8, sigma_1=0.4, sigma_2=1.5, rho=0.6,
+                                         theta=8),
+    }  # fmt: skip
+    picture = staticmethod(two_experts_picture)
+    words = staticmethod(reading)
 
     def state(self, **values: float) -> TwoExpertsState:
         """The numbers for these values of the sliders."""
         mu = values["mu_1"], values["mu_2"]
         variance = values["sigma_1"] ** 2, values["sigma_2"] ** 2
         return two_experts_state(mu, variance, values["rho"], values["theta"])
-
-    def picture(self, state: TwoExpertsState) -> Picture:
-        """The five panels."""
-        return two_experts_picture(state)
-
-    def words(self, state: TwoExpertsState) -> str:
-        """Above which correlation expert 1 or 2 is subtracted, and whether PoE is honest."""
-        return reading(state)
 
     def table(self, state: TwoExpertsState) -> Table:
         """Every rule's mean, spread, honesty, weights and distance from the truth."""
@@ -650,7 +591,7 @@ def predict_the_mean(mu: Pair, variance: Pair, theta: float) -> Prediction:
 
 def question_picture(state: TwoExpertsState) -> Picture:
     """The two experts alone, and a question mark: nothing that a prediction could read off."""
-    panel, layers, _ = _density(state)
+    panel, layers, _ = _density(state, None)
     experts = {name: replace(layers[name], width=2.2) for name in DRAWN[:2]}
     peaks = [experts[name].y.max() for name in DRAWN[:2]]
     up = (0.0, 1.22 * max(peaks))
@@ -688,33 +629,33 @@ def curves_picture(state: TwoExpertsState) -> Picture:
     height = 330
     parts = {
         "weights": _weights(state, _box(50, 510, 28, 284, height), height),
-        "variance": _variance(state, _box(600, 1060, 28, 284, height), height),
+        "variance": _variance(state, _box(600, 1060, 28, 284, height)),
     }
     alt = f"Weights of both experts in CoDE, and its variance, against ρ. {reading(state)}"
     return _assembled(height, parts, "Weights and variance against the correlation", alt)
 
 
 def honesty_picture(reported: Mapping[str, float], actual: Mapping[str, float]) -> Picture:
-    """What each rule says its variance is (hollow), and the mean squared error it makes (filled).
+    """What each rule says its variance is (pale), and the mean squared error it makes (full).
 
     Args:
         reported, actual: by rule, keys of ``STYLES``.
     """
     height, right = 60 + 52 * len(reported), 1.25 * max(*reported.values(), *actual.values())
-    panel = Panel(_box(100, 1050, 8, height - 52, height), "", (0, right), (len(reported) - 0.5, -0.5),
-                  "variance: hollow as reported, filled as it is (mean squared error)",
+    panel = Panel(_box(100, 1050, 8, height - 52, height), "", (0, right),
+                  (len(reported) - 0.5, -0.5),
+                  "variance: pale as reported, full as it is (mean squared error)",
                   ticks=(None, {}), axes="x")  # fmt: skip
     layers, labels, told = {}, [], []
     for row, (name, says) in enumerate(reported.items()):
         style, errs = STYLES[name], actual[name]
         layers[name] = curve("honesty", [says, errs], [row, row], style, dash="solid", width=2.6)
-        layers[f"{name} reported"] = point("honesty", says, row, style, size=19)
-        layers[f"{name} hollow"] = point("honesty", says, row, style, size=13, color="white")
-        layers[f"{name} actual"] = point("honesty", errs, row, style, size=10)
+        layers[f"{name} reported"] = point("honesty", says, row, style, size=21, opacity=0.4)
+        layers[f"{name} actual"] = point("honesty", errs, row, style, size=11)
         verdict = "too sure" if says < errs else "not sure enough"
         verdict = "honest" if abs(says - errs) < 0.02 * errs else verdict
-        labels.append(Label(0, row, style.label, style.text, "left", (-10, 0), bold=True))
-        labels.append(Label(max(says, errs), row, verdict, style.text, "right", (18, 0)))
+        labels.append(Label(0, row, style.label, style.text, "left", (-6, 0), bold=True))
+        labels.append(Label(max(says, errs), row, verdict, style.text, "right", (14, 0)))
         told.append(f"{style.label} reports {number(says, 2)}, errs {number(errs, 2)}: {verdict}")
     alt = "Reported variance against mean squared error. " + "; ".join(told) + "."
     return _assembled(height, {"honesty": (panel, layers, labels)}, "Who is honest?", alt)

@@ -140,8 +140,7 @@ def test_an_explorer_shows_the_state_of_its_controls(kind: type[Explorer], galle
                 assert at != before or start in (control.min, control.max)
                 before = at
             place.screenshot(path=artefacts() / f"{kind.__name__}-{name}.png")
-            step = -1 if start < control.max else 0
-            for _ in range(round((control.max - start) / control.step) if step else 0):
+            for _ in range(6):
                 gallery.keyboard.press("ArrowLeft")  # held down: no press may be lost or queue
             agree()
         else:

@@ -56,16 +56,35 @@ function layout(scene, width) {
     return { boxes, width: scene.width, height: scene.height, max: 15 };
   }
   let y = 0;
-  for (const [name, panel] of panels) {
-    const [left, right, bottom, top] = panel.box;
-    const full = (right - left) * scene.width, [before, after] = margins(scene, name, full);
-    const w = Math.max(120, Math.min(full, width - before - after));
-    const h = (top - bottom) * scene.height * Math.max(w / full, 0.75);
+  for (const members of clusters(panels)) {
+    const edge = i => members.map(([, { box }]) => box[i]), [host, panel] = members[0];
+    const [left, right] = [Math.min(...edge(0)), Math.max(...edge(1))];
+    const [bottom, top] = [Math.min(...edge(2)), Math.max(...edge(3))];
+    const full = (right - left) * scene.width, [before, after] = margins(scene, host, full);
+    const across = Math.min(1, (width - before - after) / full), up = Math.max(across, 0.75);
     y += panel.title ? 28 : 10;
-    boxes[name] = { x: before, w, y, h };
-    y += h + (panel.axes.includes("x") ? (panel.xlabel ? 42 : 24) : 4) + below(scene, name, h);
+    for (const [name, { box }] of members)
+      boxes[name] = { x: before + (box[0] - left) * scene.width * across,
+                      w: (box[1] - box[0]) * scene.width * across,
+                      y: y + (top - box[3]) * scene.height * up,
+                      h: (box[3] - box[2]) * scene.height * up };
+    y += (top - bottom) * scene.height * up + below(scene, host, boxes[host].h)
+      + (panel.axes.includes("x") ? (panel.xlabel ? 42 : 24) : 4);
   }
-  return { boxes, width, height: y + 4, max: Math.min(15, (width - 50) / 20) };
+  return { boxes, width, height: y + 4, max: Math.min(15, (width - 50) / 20), narrow: true };
+}
+
+// A panel without axes stays with the one whose left side it stands on: names of rows.
+function clusters(panels) {
+  const bare = ([, panel]) => panel.axes === "", found = panels.filter(p => !bare(p)).map(p => [p]);
+  for (const one of panels.filter(bare)) {
+    const [, right, bottom, top] = one[1].box;
+    const host = found.find(([[, { box }]]) => box[0] > right - 0.01 && box[0] < right + 0.03 &&
+      Math.min(top, box[3]) - Math.max(bottom, box[2]) > 0.5 * (top - bottom));
+    host ? host.push(one) : found.push([one]);
+  }
+  const place = ([[name]]) => panels.findIndex(([other]) => other === name);
+  return found.sort((one, other) => place(one) - place(other));
 }
 
 const wide = label => label.text.length * label.size * 0.66 + AIR;
@@ -77,7 +96,7 @@ function margins(scene, name, full) {          // pixels that ticks and labels t
     before = Math.max(before, 4 - (at - label.anchor[0] * text));
     after = Math.max(after, 4 + at + (1 - label.anchor[0]) * text - full);
   }
-  return [Math.min(before, 130), Math.min(after, 130)];
+  return [Math.min(before, 90), Math.min(after, 90)];
 }
 const below = (scene, name, h) => Math.max(0, ...(scene.labels[name] || []).map(
   label => -fraction(scene.panels[name], 1, label.y) * h - label.shift[1] + 14));

@@ -47,9 +47,9 @@ from mmvae_core.exact_bounds import (
     exact_objective,
     noisy_views,
 )
-from mmvae_core.laboratory import LinearGaussian
 from mmvae_core.metrics.estimate import Estimate, mean_estimate
 from mmvae_core.recipes import Recipe
+from mmvae_core.worlds import LinearGaussian
 
 __all__ = [
     "METHODS",

@@ -33,9 +33,9 @@ from torch import Tensor
 from mmvae_core import bounds, recipes
 from mmvae_core.aggregation import Aggregate, Gaussians, poe_prior_once
 from mmvae_core.bounds import Evidence, gaussian_kl
-from mmvae_core.laboratory import LinearGaussian
 from mmvae_core.recipes import Recipe
 from mmvae_core.tableau import Tableau
+from mmvae_core.worlds import LinearGaussian
 
 __all__ = [
     "EDITABLE",

@@ -40,6 +40,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 import torch
 from jaxtyping import Bool, Float
@@ -55,9 +56,11 @@ from mmvae_core.worlds import LinearGaussian, Number, Views
 
 __all__ = [
     "LATENT_DIM",
+    "PARTS",
     "balanced_points",
     "best_experts",
     "bounded_evidence",
+    "edited",
     "exact_evidence",
     "exact_gap",
     "exact_objective",
@@ -67,10 +70,14 @@ __all__ = [
     "mixture_log_weights",
     "noisy_views",
     "row_name",
+    "row_sum",
     "stretched",
+    "weight_text",
     "why_no_elbo",
 ]
 
+PARTS = ("cond", "recon", "ref", "kl")
+MOST_FRACTION = 120  # the largest denominator that is written as a fraction: 15 subsets, 5 sizes
 LATENT_DIM = 2  # z is a point in the plane; Gaussian gaps are proportional to it
 
 
@@ -341,6 +348,73 @@ def bounded_evidence(tableau: Tableau) -> list[tuple[float, Bool[Tensor, " M"]]]
             total[members] = total.get(members, 0.0) + kl.sum().item()
     found = sorted(total.items(), key=lambda item: sum(item[0]))
     return [(weight, torch.tensor(members)) for members, weight in found]
+
+
+def edited(tableau: Tableau, part: str, row: int, column: int, value: Number | bool) -> Tableau:
+    """The tableau with one coefficient changed.
+
+    Args:
+        part: ``"cond"``, ``"recon"``, ``"ref"`` or ``"kl"``.
+        value: a bit for ``cond`` and ``ref``, a weight for ``recon`` and ``kl``.
+
+    Raises:
+        ValueError: there is no such cell, or the result is no tableau.
+
+    >>> edited(recipes.wb_vae(2).tableau, "kl", 0, 0, 0.5).is_elbo
+    False
+    """
+    if part not in PARTS:
+        raise ValueError(f"part must be one of {', '.join(PARTS)}; got {part!r}")
+    array = getattr(tableau, part).clone()
+    if not (0 <= row < array.shape[0] and 0 <= column < array.shape[1]):
+        raise ValueError(
+            f"{part} has {array.shape[0]} rows and {array.shape[1]} columns; "
+            f"got row {row}, column {column}, counted from 0"
+        )
+    array[row, column] = bool(value) if array.dtype == torch.bool else float(value)
+    return dataclasses.replace(tableau, **{part: array})
+
+
+def weight_text(value: float) -> str:
+    """A weight as it is read best: a fraction where it is one, three digits otherwise.
+
+    >>> weight_text(1 / 7), weight_text(2.0), weight_text(0.12345), weight_text(0.0)
+    ('1/7', '2', '0.123', '·')
+    """
+    if value == 0:
+        return "·"
+    near = Fraction(value).limit_denominator(MOST_FRACTION)
+    simple = near.denominator in (2, 4, 5, 10, 20) and near > 1
+    return f"{value:.3g}" if simple or abs(near - value) >= 1e-9 else str(near)
+
+
+def row_sum(tableau: Tableau, row: int, most: int = 2) -> str:
+    """The part of the objective that a row stands for, with at most so many KLs written out.
+
+    >>> row_sum(recipes.mopoe(2).tableau, 2)
+    '1/3 { E log p(m0, m1 | z) − KL(q ‖ p) }'
+    """
+    recon, kl = tableau.recon[row].tolist(), tableau.kl[row].tolist()
+    if not kl:
+        return f"{weight_text(max(recon))} log p(X, z) / q(z),   z ~ this expert"
+    total = max(recon)
+    # One factor can stand before the whole row.
+    plain = min(total, max(kl)) > 0 and all(math.isclose(w, total) for w in (*recon, *kl) if w > 0)
+
+    def factor(weight: float) -> str:
+        return "" if plain or weight == 1 else f"{weight_text(weight)} "
+
+    members: dict[float, list[str]] = {}
+    for m, weight in enumerate(recon):  # a sum of sixths and its mirror image are one weight
+        members.setdefault(round(weight, 9), []).append(f"m{m}")
+    gains = [f"{factor(weight)}E log p({', '.join(members[weight])} | z)"
+             for weight in sorted(members, reverse=True) if weight > 0]  # fmt: skip
+    costs = [f"{factor(weight)}KL(q ‖ {row_name(tableau.ref[r])})"
+             for r, weight in enumerate(kl) if weight > 0]  # fmt: skip
+    if len(costs) > most + 1:
+        costs = [*costs[:most], f"{len(costs) - most} more KL"]
+    text = (" + ".join(gains) + "".join(f" − {cost}" for cost in costs)).strip()
+    return f"{weight_text(total)} {{ {text} }}" if plain and total != 1 else text
 
 
 # --- the gap of one row --------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from mmvae_core.exact_bounds import (
     LATENT_DIM,
     balanced_points,
     best_experts,
+    edited,
     exact_evidence,
     exact_objective,
     minimum,
@@ -45,6 +46,7 @@ from mmvae_core.pictures.page import Table
 from mmvae_core.pictures.picture import Label, Layer, Panel, Picture, curve, point
 from mmvae_core.pictures.places import kept_apart
 from mmvae_core.pictures.style import INK, MUTED, NOTE, SHADE, STYLES, number
+from mmvae_core.pictures.tableau import tableau_picture
 from mmvae_core.recipes import Recipe
 from mmvae_core.worlds import LinearGaussian, Number, Views
 
@@ -414,7 +416,7 @@ def fan(
     for name, (row, errors) in curves.items():
         counts = np.arange(1.0, len(row) + 1)
         layers[f"{name} line"] = curve(key, counts, row, STYLES[name])
-        layers[name] = point(key, counts, row, STYLES[name], size=8.0)
+        layers[name] = point(key, counts, row, STYLES[name], size=9.0)
         for count, value, error in zip(counts, row, errors, strict=True):
             bars += [] if not error else [count, value - error, count, value + error, count, np.nan]
     x, y = np.reshape(bars, (-1, 2)).T
@@ -424,7 +426,7 @@ def fan(
         leaders.append([most + 0.012 * most, end, last - 0.006 * most, label.y, np.nan, np.nan])
     x, y = np.reshape(leaders, (-1, 2)).T
     layers["leaders"] = Layer(key, x, y, MUTED, width=0.7)
-    note = Label(first, up[1], ABOVE, NOTE, "below right", (6, -4), size=12.5)
+    note = Label(first, up[1], ABOVE, NOTE, "below right", (2, -4), size=12.5, halo=False)
     named = {f"{key} {name}": layer for name, layer in layers.items()}
     return panel, named, [note, *(label for label, _ in ends)]
 
@@ -440,16 +442,16 @@ def _end_labels(
     groups: list[list[str]] = []
     for name in sorted(curves, key=lambda name: -curves[name][0][-1]):
         value = curves[name][0][-1]
-        if groups and len(groups[-1]) < 3:
-            if abs(curves[groups[-1][0]][0][-1] - value) < 0.015 * (high - low):
-                groups[-1].append(name)
-                continue
-        groups.append([name])
+        last = curves[groups[-1][0]][0][-1] if groups and len(groups[-1]) < 3 else math.inf
+        if abs(last - value) < 0.015 * (high - low):
+            groups[-1].append(name)
+        else:
+            groups.append([name])
     ends = [float(np.mean([curves[name][0][-1] for name in group])) for group in groups]
     line = 17 * (high - low) / ((panel.box[3] - panel.box[2]) * height)  # of text
     return [
         (Label(panel.across[1], place, ", ".join(names[name] for name in group),
-               STYLES[group[0]].text if len(group) == 1 else INK, shift=(3, 0)), end)
+               STYLES[group[0]].text if len(group) == 1 else INK, size=12.5), end)
         for group, place, end in zip(groups, kept_apart(ends, line), ends, strict=True)
     ]  # fmt: skip
 
@@ -464,7 +466,7 @@ def gap_picture(state: GapState) -> Picture:
     up = limits(curves)
     title = (f"Exact experts; v = {state.noise:.2g}, β = {state.beta:.3g}, "
              f"{state.draws} draw{'s' * (state.draws > 1)} an expert for MMVAE")  # fmt: skip
-    panel, layers, labels = fan(curves, "gaps", (0.062, 0.78, 0.115, 0.925), height, up, title,
+    panel, layers, labels = fan(curves, "gaps", (0.062, 0.765, 0.115, 0.925), height, up, title,
                                 NAMES)  # fmt: skip
     now = Layer("gaps", [state.at] * 2, up, NOTE, "dot", width=1.2)
     last = {NAMES[name]: row[-1] for name, (row, _) in curves.items()}
@@ -487,14 +489,18 @@ def gaps_picture(table: Mapping[str, Any], noise: float = 1.0) -> Picture:
     names = NAMES | {"mmvae_loose": "MMVAE loose (64 draws)"}
     both = {kind: _stored_curves(table, kind, noise) for kind in BEST}
     panels, layers, labels, up = {}, dict[str, Layer](), {}, limits(*both.values())
-    for left, (kind, title) in zip((0.055, 0.555), BEST.items(), strict=True):
-        box = (left, left + 0.285, 0.1, 0.94)
+    for (left, right), (kind, title) in zip(
+        ((0.055, 0.32), (0.53, 0.795)), BEST.items(), strict=True
+    ):
+        box = (left, right, 0.1, 0.94)
         panels[kind], found, labels[kind] = fan(both[kind], kind, box, 520, up, title, names)
         layers |= found
     panels["best"] = dataclasses.replace(panels["best"], ylabel="")
-    return Picture(520, panels, layers, labels, "Two fans of curves, objective less log p(X) "
-                   "against the number of modalities from 1 to 8: with exact experts, and with "
-                   "those that are best for each objective.", "the gaps of all methods")  # fmt: skip
+    alt = (
+        "Two fans of curves, objective less log p(X) against the number of modalities from 1 to 8: "
+        "with exact experts, and with those that are best for each objective."
+    )
+    return Picture(520, panels, layers, labels, alt, "the gaps of all methods")
 
 
 def _stored_curves(table: Mapping[str, Any], experts: str, noise: float) -> Curves:
@@ -515,7 +521,7 @@ def temperature_picture(state: TemperatureState) -> Picture:
     ticks: dict[float, str] = {float(place): name for place, name in enumerate(state.names)}
     up = (len(rows) - 0.4, -0.6)
     panels = {
-        "bounds": Panel((0.08, 0.37, 0.15, 0.91), "Bound of each subset",
+        "bounds": Panel((0.09, 0.37, 0.15, 0.91), "Bound of each subset",
                         (1.08 * rows.min() - 0.05, 0.05), up, "L − log p(X), nats",
                         ticks=(None, ticks)),
         "weights": Panel((0.41, 0.6, 0.15, 0.91), f"Its weight π at γ = {state.gamma:.3g}",
@@ -537,15 +543,15 @@ def temperature_picture(state: TemperatureState) -> Picture:
         "mixture now": Layer("gamma", state.gamma, state.mixture, style.color, marker="s"),
         "objective now": Layer("gamma", state.gamma, state.objective, marker="o"),
     }
-    flat, low = 2 * len(gamma) // 3, len(gamma) // 4  # both curves are flat; there is room below
+    flat, low = 2 * len(gamma) // 3, 2 * len(gamma) // 5  # there is room above, and below
     labels = {
         "bounds": [Label(state.mixture, float(rows.argmax()), "Σ π L", style.color, "left",
                          (-5, 0))],
         "weights": [Label(weight, float(place), f"{weight:.2f}", shift=(6, 0), size=12.0)
                     for place, weight in zip(places, state.weights, strict=True)],
         "gamma": [Label(gamma[flat], mixture[flat], "Σ π L", style.color, "above right", (4, 3)),
-                  Label(gamma[low], objective[low], "with γ(H − log K)", side="below",
-                        shift=(-4, -24)),
+                  Label(gamma[low], objective[low], "with γ(H − log K)", side="below left",
+                        shift=(-4, -4)),
                   Label(gamma[-1], best, "best subset", NOTE, "above left", (0, 2), size=12.0),
                   Label(gamma[0], mean, "plain mean", NOTE, "above right", (3, 2), size=12.0)],
     }  # fmt: skip
@@ -700,9 +706,7 @@ def save_all(folder: str | Path) -> list[Path]:
 
     (``figures/make_04_gaps.py`` measures the table and draws it.)
     """
-    from course.tableau_editor import tableau_picture, tableau_state
-
-    halved = tableau_state("wb_vae", (1.0, 1.0), [("kl", 0, 0, 0.5)]).tableau
+    halved = edited(recipes.build("wb_vae", 2).tableau, "kl", 0, 0, 0.5)
     pictures = {
         "04_tableau": tableau_picture(recipes.build("mopoe", 3).tableau, "MoPoE, M = 3"),
         "04_edited": tableau_picture(halved, "One bound, half of its KL"),

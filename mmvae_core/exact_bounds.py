@@ -296,30 +296,30 @@ def why_no_elbo(tableau: Tableau) -> list[str]:
     if not tableau.num_references:
         return ["there is no KL: this objective works on the log-weights of a mixture"]
     reasons = []
-    prior = _is_prior(tableau)
-    for cond, recon, kl in zip(tableau.cond, tableau.recon, tableau.kl, strict=True):
-        row = f"row {row_name(cond)}"
-        weight = kl.sum()
+    references = [row_name(row) for row in tableau.ref]
+    for cond, recon, kl in zip(
+        tableau.cond, tableau.recon.tolist(), tableau.kl.tolist(), strict=True
+    ):
+        row, weight = f"row {row_name(cond)}", sum(kl)
         if weight == 0:
             reasons.append(f"{row} has no KL: nothing keeps it near the prior")
             continue
-        others = [row_name(tableau.ref[r]) for r in ((kl > 0) & ~prior).nonzero().flatten()]
-        if others:
+        if others := [
+            name for name, w in zip(references, kl, strict=True) if w > 0 and name != "p"
+        ]:
             reasons.append(f"{row} is held to {_listed(others)}, not to the prior p alone")
-        fits = torch.isclose(recon, weight) | (recon == 0)
-        rounded = recon.mul(1e9).round() / 1e9  # equal up to the order of a sum is equal
-        for value in rounded[~fits].unique().tolist():
-            wrong = [f"m{m}" for m in ((rounded == value) & ~fits).nonzero().flatten().tolist()]
-            reasons.append(
-                f"{row} weighs the likelihood of {_listed(wrong)} with {value:.3g} "
-                f"and its KL with {weight.item():.3g}"
-            )
+        wrong: dict[float, list[str]] = {}
+        for m, value in enumerate(recon):
+            if value != 0 and not math.isclose(value, weight, rel_tol=1e-5, abs_tol=1e-8):
+                wrong.setdefault(round(value, 9), []).append(
+                    f"m{m}"
+                )  # equal up to the order of a sum
+        reasons += [
+            f"{row} weighs the likelihood of {_listed(wrong[value])} with {value:.3g} "
+            f"and its KL with {weight:.3g}"
+            for value in sorted(wrong)
+        ]
     return reasons
-
-
-def _is_prior(tableau: Tableau) -> Bool[Tensor, " R"]:
-    """Which references are the prior alone, ``0...01``."""
-    return tableau.ref[:, -1] & ~tableau.ref[:, :-1].any(dim=1)
 
 
 def _listed(names: Sequence[str], most: int = 3) -> str:

@@ -21,6 +21,7 @@ import traitlets
 from torch import Tensor
 
 from mmvae_core import recipes
+from mmvae_core.aggregation import Gaussians
 from mmvae_core.exact_bounds import (
     balanced_points,
     bounded_evidence,
@@ -108,10 +109,14 @@ def tableau_state(
     tableau = built.tableau
     for edit in edits:
         tableau = edited(tableau, *edit)
-    world, x, experts, log_evidence = _world_of(tuple(noise))
+    world, x, experts = _world_of(tuple(noise))
     reasons = tuple(why_no_elbo(tableau))
     parts = [] if reasons else bounded_evidence(tableau)
-    promised = sum(w * world.log_evidence(x, row).mean().item() for w, row in parts)
+    log_evidence, *some = (
+        _evidence(tuple(noise), row)
+        for row in [(True,) * len(noise), *(tuple(row.tolist()) for _, row in parts)]
+    )
+    promised = sum(w * value for (w, _), value in zip(parts, some, strict=True))
     value = exact_objective(world, x, built, tableau=tableau, experts=experts).mean().item()
     return TableauState(
         recipe, tuple(noise), tuple(edits), tableau, value, log_evidence, reasons,
@@ -124,10 +129,16 @@ _built = lru_cache(recipes.build)
 
 
 @lru_cache(maxsize=512)
-def _world_of(noise: tuple[Number, ...]) -> tuple[LinearGaussian, Views, tuple, float]:
+def _world_of(noise: tuple[Number, ...]) -> tuple[LinearGaussian, Views, Gaussians]:
     world = noisy_views(noise)
     x = balanced_points(world)
-    return world, x, world.experts(x), world.log_evidence(x).mean().item()
+    return world, x, world.experts(x)
+
+
+@lru_cache(maxsize=2048)
+def _evidence(noise: tuple[Number, ...], members: tuple[bool, ...]) -> float:
+    world, x, _ = _world_of(noise)
+    return world.log_evidence(x, torch.tensor(members)).mean().item()
 
 
 def _promise(parts: Sequence[tuple[float, Tensor]], num_modalities: int) -> str:

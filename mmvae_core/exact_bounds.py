@@ -297,27 +297,23 @@ def why_no_elbo(tableau: Tableau) -> list[str]:
         return ["there is no KL: this objective works on the log-weights of a mixture"]
     reasons = []
     references = [row_name(row) for row in tableau.ref]
-    for cond, recon, kl in zip(
-        tableau.cond, tableau.recon.tolist(), tableau.kl.tolist(), strict=True
-    ):
+    weights = zip(tableau.recon.tolist(), tableau.kl.tolist(), strict=True)
+    for cond, (recon, kl) in zip(tableau.cond, weights, strict=True):
         row, weight = f"row {row_name(cond)}", sum(kl)
         if weight == 0:
             reasons.append(f"{row} has no KL: nothing keeps it near the prior")
             continue
-        if others := [
-            name for name, w in zip(references, kl, strict=True) if w > 0 and name != "p"
-        ]:
+        held = [name for name, w in zip(references, kl, strict=True) if w > 0]
+        if others := [name for name in held if name != "p"]:
             reasons.append(f"{row} is held to {_listed(others)}, not to the prior p alone")
         wrong: dict[float, list[str]] = {}
         for m, value in enumerate(recon):
             if value != 0 and not math.isclose(value, weight, rel_tol=1e-5, abs_tol=1e-8):
-                wrong.setdefault(round(value, 9), []).append(
-                    f"m{m}"
-                )  # equal up to the order of a sum
+                wrong.setdefault(round(value, 9), []).append(f"m{m}")  # up to the order of a sum
         reasons += [
-            f"{row} weighs the likelihood of {_listed(wrong[value])} with {value:.3g} "
+            f"{row} weighs the likelihood of {_listed(members)} with {value:.3g} "
             f"and its KL with {weight:.3g}"
-            for value in sorted(wrong)
+            for value, members in sorted(wrong.items())
         ]
     return reasons
 

@@ -103,6 +103,7 @@ METHODS: dict[str, Method] = {
 }
 """What is drawn. MVAE and the unimodal VAEs bound other evidences than log p(X); MMVAE+ and CMVAE
 have private latents, which this world has not."""
+LINEAR = [name for name, method in METHODS.items() if method.mixture is None]
 NO_BOUND = ("mvtcae", "mmvm", "mmjsd")
 
 
@@ -221,17 +222,13 @@ def gap_state(
     noises = NOISES if noise in NOISES else (noise,)
     column, found = noises.index(noise), {name: list[Estimate]() for name in METHODS}
     for count in range(1, most + 1):
-        for name, missed, kl in zip(_linear_methods(), *_linear_terms(count, noises), strict=True):
+        for name, missed, kl in zip(LINEAR, *_linear_terms(count, noises), strict=True):
             found[name].append(Estimate(float(missed[column] + beta * kl[column]), 0.0, 0))
         for name, method in METHODS.items():
             if method.mixture is not None:
                 each = 1 if method.mixture == "elbo" else draws
                 found[name].append(_mixture_gap(method.mixture, count, noise, beta, each))
     return GapState(noise, beta, draws, int(at), {n: tuple(row) for n, row in found.items()})
-
-
-def _linear_methods() -> list[str]:
-    return [name for name, method in METHODS.items() if method.mixture is None]
 
 
 @lru_cache(maxsize=64)
@@ -249,7 +246,7 @@ def _linear_terms(count: int, noises: tuple[float, ...]) -> Float[np.ndarray, "2
     x = tuple(torch.cat(views) for views in zip(*points, strict=True))
     v = torch.tensor(noises, dtype=torch.float64).repeat_interleave(len(points[0][0]))
     unit, flat, terms = noisy_views((1.0,) * count, latent_dim=1), math.log(2 * math.pi) / 2, []
-    for name in _linear_methods():
+    for name in LINEAR:
         recipe = METHODS[name].make(count)
         found = exact_evidence(unit, x, recipe, experts=(loc, scale))
         recon = (found.recon + flat) / v - flat - v.log() / 2
@@ -416,7 +413,8 @@ def fan(
     for name, (row, errors) in curves.items():
         counts = np.arange(1.0, len(row) + 1)
         layers[f"{name} line"] = curve(key, counts, row, STYLES[name])
-        layers[name] = point(key, counts, row, STYLES[name], size=9.0)
+        size = 13.0 if STYLES[name].marker == "*" else 9.0  # a star is thin
+        layers[name] = point(key, counts, row, STYLES[name], size=size)
         for count, value, error in zip(counts, row, errors, strict=True):
             bars += [] if not error else [count, value - error, count, value + error, count, np.nan]
     x, y = np.reshape(bars, (-1, 2)).T
@@ -489,10 +487,8 @@ def gaps_picture(table: Mapping[str, Any], noise: float = 1.0) -> Picture:
     names = NAMES | {"mmvae_loose": "MMVAE loose (64 draws)"}
     both = {kind: _stored_curves(table, kind, noise) for kind in BEST}
     panels, layers, labels, up = {}, dict[str, Layer](), {}, limits(*both.values())
-    for (left, right), (kind, title) in zip(
-        ((0.055, 0.32), (0.53, 0.795)), BEST.items(), strict=True
-    ):
-        box = (left, right, 0.1, 0.94)
+    for left, (kind, title) in zip((0.055, 0.53), BEST.items(), strict=True):
+        box = (left, left + 0.265, 0.1, 0.94)
         panels[kind], found, labels[kind] = fan(both[kind], kind, box, 520, up, title, names)
         layers |= found
     panels["best"] = dataclasses.replace(panels["best"], ylabel="")

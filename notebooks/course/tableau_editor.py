@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import anywidget
 import ipywidgets as widgets
+import torch
 import traitlets
 from torch import Tensor
 

@@ -34,7 +34,7 @@ from mmvae_core import recipes
 from mmvae_core.data.dataset import Batch
 from mmvae_core.metrics.identifiability import correlations, mcc, weak_mcc
 from mmvae_core.model import MultimodalVAE
-from mmvae_core.sources import ModulatedSources
+from mmvae_core.worlds import ModulatedSources
 
 __all__ = ["KINDS", "Recovery", "SourceWise", "hidden_axes", "label_model", "recover"]
 

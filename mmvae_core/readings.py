@@ -33,13 +33,13 @@ from mmvae_core.aggregation import (
     poe_prior_once,
     wasserstein,
 )
-from mmvae_core.laboratory import LinearGaussian
 from mmvae_core.metrics.calibration import (
     LEVELS,
     coverage,
     coverage_of_pit,
     gaussian_coverage,
 )
+from mmvae_core.worlds import LinearGaussian
 
 __all__ = [
     "CALIBRATION_RHOS",

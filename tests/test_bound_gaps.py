@@ -19,8 +19,8 @@ from mmvae_core.exact_bounds import (
     exact_objective,
     noisy_views,
 )
-from mmvae_core.laboratory import LinearGaussian
 from mmvae_core.model.objective import log_weights
+from mmvae_core.worlds import LinearGaussian
 
 UNEQUAL = (0.3, 1.0, 2.5)
 

@@ -26,9 +26,9 @@ from mmvae_core.exact_bounds import (
     tableau_state,
     why_no_elbo,
 )
-from mmvae_core.laboratory import LinearGaussian
 from mmvae_core.model.objective import evidence
 from mmvae_core.tableau import Tableau, with_prior
+from mmvae_core.worlds import LinearGaussian
 
 UNEQUAL = (0.3, 1.0, 2.5)
 LINEAR = [name for name in EDITABLE if name != "permutation_invariant"]

@@ -11,7 +11,6 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from mmvae_core.laboratory import LinearGaussian
 from mmvae_core.many_experts import MAX_COUNT, crowd_state, opinions
 from mmvae_core.readings import (
     CALIBRATION_WORLDS,
@@ -23,6 +22,7 @@ from mmvae_core.readings import (
     readings_state,
     rule,
 )
+from mmvae_core.worlds import LinearGaussian
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = [(2, 1.0, 1.0), (5, 5.0, 1.0), (10, 0.2, 1.0), (5, 2.0, 4.0), (3, 0.7, 2.5)]

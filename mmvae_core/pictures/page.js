@@ -196,11 +196,11 @@ function paintLayer(group, layer, panel, box, clip) {
 function paintLabels(group, labels, panel, box) {
   group.replaceChildren();
   const [px, py] = placer(panel, box);
-  for (const { x, y, text, color, anchor, shift, size, bold } of labels) {
+  for (const { x, y, text, color, anchor, shift, size, bold, halo } of labels) {
     const drop = [-0.2, 0.34, 0.8][Math.round(2 * anchor[1])] * size;   // to the base line
     const place = { x: round(px(x) + shift[0] + AIR * (1 - 2 * anchor[0])), y: round(py(y) - shift[1] + drop),
       fill: color, "text-anchor": ["start", "middle", "end"][Math.round(2 * anchor[0])],
-      class: "label", style: `font-size:${size}px;font-weight:${bold ? 700 : 400}` };
+      class: "label", style: `font-size:${size}px;font-weight:${bold ? 700 : 400};stroke-width:${3 * halo}px` };
     node(group, "text", place).textContent = text;
   }
 }

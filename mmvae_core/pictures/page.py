@@ -137,7 +137,7 @@ def _layer_message(look: tuple, count: int) -> dict[str, Any]:
 
 
 def _label_message(label: Label) -> dict[str, Any]:
-    names = ("x", "y", "text", "color", "anchor", "shift", "size", "bold")
+    names = ("x", "y", "text", "color", "anchor", "shift", "size", "bold", "halo")
     return {name: getattr(label, name) for name in names}
 
 

@@ -112,7 +112,7 @@ def _write(ax: Axes, label: Label) -> None:
         label.text, (label.x, label.y), _offset(label),
         textcoords="offset points", color=label.color, ha=_ACROSS[across], va=_UP[up],
         fontsize=label.size * POINT, fontweight="bold" if label.bold else "normal",
-        path_effects=_HALO, zorder=500, annotation_clip=False,
+        path_effects=_HALO if label.halo else None, zorder=500, annotation_clip=False,
     )  # fmt: skip
 
 

@@ -173,6 +173,7 @@ class Label:
     shift: tuple[float, float] = (0.0, 0.0)  # to the right and up
     size: float = 13.0  # pixels
     bold: bool = False
+    halo: bool = True  # white around it, so that lines do not disturb it
 
     def __post_init__(self) -> None:
         if self.side not in SIDES:

@@ -15,8 +15,7 @@ from torch.distributions import MultivariateNormal, Normal
 
 from mmvae_core import recipes, subsets
 from mmvae_core.aggregation import poe_prior_once, shared_prior_correlation
-from mmvae_core.laboratory import LinearGaussian
-from mmvae_core.sources import ModulatedSources
+from mmvae_core.worlds import LinearGaussian, ModulatedSources
 
 NOISES = (0.3, 0.8, 2.0)
 WORLDS = {

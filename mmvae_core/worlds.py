@@ -1,6 +1,6 @@
-r"""The laboratory: a world in which the truth is known, so that models can be judged by it.
+r"""Worlds in which the truth is known, so that models can be judged by it.
 
-Every modality is a noisy linear view of one latent,
+**The laboratory.** Every modality is a noisy linear view of one latent,
 
 .. math:: z \sim N(0, I_D), \qquad x_m = W_m z + N(0, v_m I_{P_m}),
 
@@ -15,8 +15,11 @@ so with :math:`\tau_S = I + \sum_{m \in S} W_m^T W_m / v_m` and
 The second line is the Gaussian density with covariance :math:`W_S W_S^T + \mathrm{diag}(v)`,
 rewritten by the matrix-determinant lemma and Woodbury's identity: only D x D matrices appear.
 
-Nothing in this world is identifiable: a rotation of z leaves p(x) as it is. The nonlinear world
-where the latent can be recovered is :mod:`mmvae_core.sources`.
+**Modulated sources.** Nothing in the laboratory is identifiable: a rotation of z leaves p(x) as it
+is. In the nonlinear world a label u changes mean and variance of independent sources z, which an
+invertible map f mixes into x. From x alone no method can tell z from any other latent with the same
+p(x); with u beside it the segments tell the sources apart
+(:mod:`mmvae_core.metrics.identifiability` measures how well).
 """
 
 from __future__ import annotations
@@ -30,20 +33,24 @@ from typing import Any, TypeAlias
 import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
+from torch.nn import functional
 
-from mmvae_core.bounds import gaussian_kl
 from mmvae_core.data.dataset import Batch
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.recipes import Recipe
 
-__all__ = ["LinearGaussian"]
+__all__ = ["LinearGaussian", "ModulatedSources"]
 
 Number: TypeAlias = float | int
 Views: TypeAlias = tuple[Float[Tensor, "B _"], ...]  # one a modality, of any widths
+Subset: TypeAlias = Bool[Tensor, " M"] | None  # None: all modalities
 
 STRENGTHS = (0.5, 1.5)  # length of the first and the last column of a random map
 GROWTH = 0.3  # how much longer each modality's columns are than the one's before: no two are alike
 DIAGONAL_ATOL = 1e-12  # relative; a product of orthogonal columns in float64 stays below
+LEAK = 0.2  # slope of the sources' leaky ReLU below zero: every layer is a bijection
+VARIANCES = (0.5, 3.0)  # of a source; the range over the segments
+MEANS = 2.0  # means of a source lie in (-2, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,15 +93,9 @@ class LinearGaussian:
 
     @classmethod
     def random(
-        cls,
-        num_modalities: int,
-        latent_dim: int,
-        width: int | Sequence[int],
-        *,
-        noise: Number | Sequence[Number] = 0.5,
-        seed: int = 0,
-        orthogonal: bool = True,
-    ) -> LinearGaussian:
+        cls, num_modalities: int, latent_dim: int, width: int | Sequence[int], *,
+        noise: Number | Sequence[Number] = 0.5, seed: int = 0, orthogonal: bool = True,
+    ) -> LinearGaussian:  # fmt: skip
         """A world with random maps.
 
         Args:
@@ -142,12 +143,9 @@ class LinearGaussian:
     @property
     def is_diagonal(self) -> bool:
         """Whether every posterior p(z|x_S) is diagonal: each map has orthogonal columns."""
-        for w in self.maps:
-            gram = w.T @ w
-            off = gram - gram.diagonal().diag()
-            if off.abs().max() > DIAGONAL_ATOL * gram.diagonal().max():
-                return False
-        return True
+        grams = [w.T @ w for w in self.maps]
+        off = [(gram - gram.diagonal().diag()).abs().max() for gram in grams]
+        return all(o <= DIAGONAL_ATOL * g.max() for o, g in zip(off, grams, strict=True))
 
     def sample(
         self, count: int, generator: Generator | None = None
@@ -161,22 +159,15 @@ class LinearGaussian:
         )
         return z, Batch(x=x, present=torch.ones(count, self.num_modalities, dtype=torch.bool))
 
-    # --- the truth -------------------------------------------------------------------------
-
     def posterior(
-        self, x: Views, subset: Bool[Tensor, " M"] | None = None
+        self, x: Views, subset: Subset = None
     ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "D D"]]:
-        """Mean and covariance of p(z|x_S), for all modalities by default.
-
-        The covariance does not depend on what is seen. The empty subset gives the prior.
-        """
+        """Mean and covariance of p(z|x_S), of all by default; the empty subset gives the prior."""
         precision, shift = self._natural(x, subset)
         cov = torch.linalg.inv(precision)
         return shift @ cov, cov
 
-    def log_evidence(
-        self, x: Views, subset: Bool[Tensor, " M"] | None = None
-    ) -> Float[Tensor, " B"]:
+    def log_evidence(self, x: Views, subset: Subset = None) -> Float[Tensor, " B"]:
         """Exact log p(x_S) in nats, for all modalities by default; 0 for the empty subset."""
         precision, shift = self._natural(x, subset)
         root = torch.linalg.cholesky(precision)
@@ -184,8 +175,7 @@ class LinearGaussian:
         total = explained - 2 * root.diagonal().log().sum()
         for m in self._members(subset):
             v = self.noise[m]
-            constant = self.widths[m] * math.log(2 * math.pi * v)
-            total = total - constant - x[m].square().sum(-1) / v
+            total = total - self.widths[m] * math.log(2 * math.pi * v) - x[m].square().sum(-1) / v
         return total / 2
 
     def experts(self, x: Views) -> tuple[Float[Tensor, "M B D"], Float[Tensor, "M B D"]]:
@@ -194,12 +184,9 @@ class LinearGaussian:
         They are the whole posterior p(z|x_m) only where :attr:`is_diagonal`; elsewhere they are
         its marginals, and the correlations between dimensions are lost.
         """
-        loc, scale = [], []
-        for row in torch.eye(self.num_modalities, dtype=torch.bool):
-            mean, cov = self.posterior(x, row)
-            loc.append(mean)
-            scale.append(cov.diagonal().sqrt().expand_as(mean))
-        return torch.stack(loc), torch.stack(scale)
+        rows = torch.eye(self.num_modalities, dtype=torch.bool)
+        loc, cov = map(torch.stack, zip(*(self.posterior(x, row) for row in rows), strict=True))
+        return loc, cov.diagonal(dim1=1, dim2=2).sqrt()[:, None].expand_as(loc)
 
     def error_correlation(self) -> Float[Tensor, "D M M"]:
         r"""Correlation between the errors of the exact experts, in every latent dimension.
@@ -210,19 +197,15 @@ class LinearGaussian:
         :math:`\sigma_i\sigma_j` (:func:`mmvae_core.aggregation.shared_prior_correlation`).
         """
         eye = torch.eye(self.latent_dim, dtype=torch.float64)
-        gains = [
-            torch.linalg.solve(eye + w.T @ w / v, w.T / v)
-            for w, v in zip(self.maps, self.noise, strict=True)
-        ]
-        shared = torch.stack([g @ w - eye for g, w in zip(gains, self.maps, strict=True)])
-        own = torch.stack(
-            [v * g.square().sum(1) for g, v in zip(gains, self.noise, strict=True)]
-        )  # (M, D)
-        cov = torch.einsum("ide,jde->dij", shared, shared) + torch.diag_embed(own.T)
+        shared, own = [], []
+        for w, v in zip(self.maps, self.noise, strict=True):
+            gain = torch.linalg.solve(eye + w.T @ w / v, w.T / v)
+            shared.append(gain @ w - eye)
+            own.append(v * gain.square().sum(1))
+        both = torch.stack(shared)  # (M, D, D)
+        cov = torch.einsum("ide,jde->dij", both, both) + torch.diag_embed(torch.stack(own, dim=1))
         std = cov.diagonal(dim1=1, dim2=2).sqrt()
         return cov / (std[:, :, None] * std[:, None, :])
-
-    # --- bounds ----------------------------------------------------------------------------
 
     def expected_log_likelihood(
         self, x: Views, loc: Float[Tensor, "*shape B D"], scale: Float[Tensor, "*shape B D"]
@@ -239,36 +222,23 @@ class LinearGaussian:
         return torch.stack(terms, dim=-2)
 
     def elbo(
-        self,
-        x: Views,
-        loc: Float[Tensor, "*shape B D"],
-        scale: Float[Tensor, "*shape B D"],
-        recon: Bool[Tensor, " M"] | None = None,
-    ) -> Float[Tensor, "*shape B"]:
+        self, x: Views, loc: Float[Tensor, "*shape B D"], scale: Float[Tensor, "*shape B D"],
+        recon: Subset = None,
+    ) -> Float[Tensor, "*shape B"]:  # fmt: skip
         """The evidence lower bound in closed form, E_q[log p(x_R|z)] − KL(q‖N(0, I)) ≤ log p(x_R).
 
-        Args:
-            loc, scale: of a diagonal Gaussian q, whatever it was made from.
-            recon: R, the modalities that q has to explain; all by default.
-
-        Returns:
-            Nats. Equal to :meth:`log_evidence` of R where q is p(z|x_R).
+        In nats, for any diagonal Gaussian q and the modalities R = ``recon`` that it has to explain
+        (all by default); equal to :meth:`log_evidence` of R where q is p(z|x_R).
         """
         members = self._members(recon)
         explained = self.expected_log_likelihood(x, loc, scale)[..., members, :].sum(-2)
-        flat = (1, -1, self.latent_dim)
-        prior = (torch.zeros_like(loc).reshape(flat), torch.ones_like(loc).reshape(flat))
-        kl = gaussian_kl(loc.reshape(flat), scale.reshape(flat), *prior)[0, 0]
-        return explained - kl.reshape(explained.shape)
-
-    # --- models ----------------------------------------------------------------------------
+        kl = 0.5 * (loc.square() + scale.square() - 1) - scale.log()
+        return explained - kl.sum(-1)
 
     def model(self, recipe: Recipe, **options: Any) -> MultimodalVAE:
         """A model with the true decoders, and encoders that are the exact experts.
 
-        Args:
-            recipe: how the experts are joined.
-            options: more of :class:`MultimodalVAE`'s arguments, such as ``names``.
+        ``recipe`` joins the experts; ``options`` are more of :class:`MultimodalVAE`'s arguments.
 
         Raises:
             ValueError: an expert is not diagonal.
@@ -283,22 +253,15 @@ class LinearGaussian:
             likelihood="normal", likelihood_scale=[math.sqrt(v) for v in self.noise],
             scale="exponential", **options,
         )  # fmt: skip
-        model.encoders = nn.ModuleList(
-            _ExactEncoder(w, v) for w, v in zip(self.maps, self.noise, strict=True)
-        )
-        model.decoders = nn.ModuleList(_Linear(w) for w in self.maps)
+        model.encoders = nn.ModuleList(map(_ExactEncoder, self.maps, self.noise))
+        model.decoders = nn.ModuleList(_linear(w) for w in self.maps)
         return model.double()
 
     @classmethod
     def fit(
-        cls,
-        x: Views,
-        latent_dim: int,
-        *,
-        shared_noise: bool = False,
-        tol: Number = 1e-12,
+        cls, x: Views, latent_dim: int, *, shared_noise: bool = False, tol: Number = 1e-12,
         max_iter: int = 10_000,
-    ) -> LinearGaussian:
+    ) -> LinearGaussian:  # fmt: skip
         r"""The world of greatest likelihood for views of mean 0.
 
         For given noise the best maps are known. Let :math:`\Psi` hold the variances on its
@@ -314,10 +277,9 @@ class LinearGaussian:
 
         Args:
             x: views, ``[B, P_m]``, mean 0 (subtract it first); taken to float64.
-            latent_dim: D, below the number of all columns.
-            shared_noise: one variance for all modalities.
-            tol: stop where no variance changes by more than this, relative to itself.
-            max_iter: and after so many steps, with a warning.
+            latent_dim, shared_noise: D; whether all modalities have one variance.
+            tol, max_iter: stop where no variance changes by more than ``tol``, relative to itself;
+                or, with a warning, after so many steps.
 
         Raises:
             ValueError: no dimension is left for the noise.
@@ -334,41 +296,34 @@ class LinearGaussian:
             )
         second = joint.T @ joint / len(joint)
         values = torch.linalg.eigvalsh(second)  # ascending
-        noise = values[:-latent_dim].mean().expand(len(widths)).clone()
+        noise = values[:-latent_dim].mean().expand(len(widths))
         size = torch.tensor(widths)
         power = torch.stack([part.sum() for part in second.diagonal().split(widths)])
         maps = _best_maps(second, noise.repeat_interleave(size), latent_dim)
-        for _ in range(0 if shared_noise else max_iter):
+        change, steps = 0.0 if shared_noise else math.inf, 0
+        while change > tol and steps < max_iter:
             signal = torch.stack([part.square().sum() for part in maps.split(widths)])
             # A view that the maps explain completely keeps a trace of noise, or Ψ has no inverse.
             better = torch.maximum((power - signal) / size, 1e-9 * power / size)
-            change = ((better - noise).abs() / noise).max()
+            change, steps = ((better - noise).abs() / noise).max().item(), steps + 1
             noise = better
             maps = _best_maps(second, noise.repeat_interleave(size), latent_dim)
-            if change <= tol:
-                break
-        else:
-            if not shared_noise:
-                warnings.warn(
-                    f"the noise variances still change after {max_iter} steps; raise max_iter or "
-                    "tol",
-                    stacklevel=2,
-                )
+        if change > tol:
+            text = f"the noise variances still change after {max_iter} steps; raise max_iter or tol"
+            warnings.warn(text, stacklevel=2)
         return cls(tuple(maps.split(widths)), tuple(noise.tolist()))
 
-    # --- helpers ---------------------------------------------------------------------------
-
-    def _members(self, subset: Tensor | None) -> list[int]:
+    def _members(self, subset: Subset) -> list[int]:
         if subset is None:
             return list(range(self.num_modalities))
         if subset.dtype != torch.bool or subset.shape != (self.num_modalities,):
+            got = f"{subset.dtype} of shape {list(subset.shape)}"
             raise ValueError(
-                f"a subset is a bool mask of {self.num_modalities} modalities; "
-                f"got {subset.dtype} of shape {list(subset.shape)}"
+                f"a subset is a bool mask of {self.num_modalities} modalities; got {got}"
             )
         return subset.nonzero().flatten().tolist()
 
-    def _natural(self, x: Views, subset: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _natural(self, x: Views, subset: Subset) -> tuple[Tensor, Tensor]:
         """The posterior's precision [D, D] and precision times mean [B, D]."""
         if len(x) != self.num_modalities:
             raise ValueError(f"x must hold {self.num_modalities} views; got {len(x)}")
@@ -397,13 +352,10 @@ class _ExactEncoder(nn.Module):
         return loc, self.log_scale.expand_as(loc)
 
 
-class _Linear(nn.Module):
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight.clone())
-
-    def forward(self, z: Tensor) -> Tensor:
-        return z @ self.weight.T
+def _linear(weight: Tensor) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], len(weight), bias=False)
+    layer.weight = nn.Parameter(weight.clone())
+    return layer
 
 
 def _best_maps(second: Tensor, noise: Tensor, latent_dim: int) -> Tensor:
@@ -422,3 +374,76 @@ def _each(value: Any, count: int, name: str) -> list[Any]:
     if count < 1 or len(values) != count:
         raise ValueError(f"{name} must be one number or {count}, one a modality; got {value}")
     return values
+
+
+@dataclass(frozen=True, eq=False)
+class ModulatedSources:
+    r"""Sources that a label modulates, mixed by a nonlinear map: identifiable with the label only.
+
+    .. math:: u \sim U\{0..U-1\}, \quad z \mid u \sim N(\mu_u, \mathrm{diag}(v_u)), \quad
+              x = f(z) + N(0, \mathrm{noise}\, I)
+
+    f is a network of leaky ReLUs between orthogonal matrices, so it can be inverted and loses no
+    direction. With enough different pairs (mean, variance) (2D + 1 segments suffice), x and u
+    determine z up to order, shift and scale of its components.
+
+    Args:
+        means, variances: of the sources in every segment, ``[U, D]``.
+        weights: the matrices of f, the last one ``[P, D]``.
+        noise: its variance.
+
+    Source: Khemakhem et al., "Variational Autoencoders and Nonlinear ICA: A Unifying Framework",
+    2020 (arXiv 1907.04809), section 5.1; with u as a modality in arXiv 2309.00380.
+
+    >>> world = ModulatedSources.random(2, 5, width=3)
+    >>> z, batch = world.sample(7)
+    >>> z.shape, batch.x[0].shape, batch.x[1].shape  # sources; what is seen; the label, one-hot
+    (torch.Size([7, 2]), torch.Size([7, 3]), torch.Size([7, 5]))
+    """
+
+    means: Float[Tensor, "U D"]
+    variances: Float[Tensor, "U D"]
+    weights: tuple[Float[Tensor, "_ D"], ...]
+    noise: Number
+
+    @classmethod
+    def random(
+        cls, num_sources: int, num_segments: int, width: int | None = None, *, depth: int = 3,
+        noise: Number = 0.01, seed: int = 0,
+    ) -> ModulatedSources:  # fmt: skip
+        """Random segments; a random f of ``depth`` matrices (1: linear) to ``width`` numbers."""
+        width = num_sources if width is None else width
+        if width < num_sources or depth < 1 or num_segments < 1:
+            raise ValueError(
+                f"f can be inverted only if width is at least {num_sources}, and it takes at "
+                f"least one layer and segment; got {width}, {depth} and {num_segments}"
+            )
+        generator = torch.Generator().manual_seed(seed)
+        options: dict[str, Any] = dict(generator=generator, dtype=torch.float64)
+        means = MEANS * (2 * torch.rand(num_segments, num_sources, **options) - 1)
+        low, high = VARIANCES
+        variances = low + (high - low) * torch.rand(num_segments, num_sources, **options)
+        sizes = [num_sources] * (depth - 1) + [width]
+        drawn = [torch.randn(size, num_sources, **options) for size in sizes]
+        return cls(means, variances, tuple(torch.linalg.qr(w)[0] for w in drawn), noise)
+
+    def mix(self, z: Float[Tensor, "N D"]) -> Float[Tensor, "N P"]:
+        """f(z), without noise."""
+        for w in self.weights[:-1]:
+            z = functional.leaky_relu(z @ w.T, LEAK)
+        return z @ self.weights[-1].T
+
+    def sample(
+        self, count: int, generator: Generator | None = None
+    ) -> tuple[Float[Tensor, "B D"], Batch]:
+        """Sources ``z [B, D]`` and a batch of two modalities: x, and the one-hot of the label."""
+        num_segments = len(self.means)
+        options: dict[str, Any] = dict(generator=generator, dtype=torch.float64)
+        label = torch.randint(num_segments, (count,), generator=generator)
+        own = torch.randn(count, self.means.shape[1], **options)
+        z = self.means[label] + self.variances[label].sqrt() * own
+        x = self.mix(z)
+        x = x + math.sqrt(self.noise) * torch.randn(x.shape, **options)
+        one_hot = functional.one_hot(label, num_segments).double()
+        present = torch.ones(count, 2, dtype=torch.bool)
+        return z, Batch(x=(x, one_hot), present=present, label=label)

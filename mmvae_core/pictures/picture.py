@@ -80,7 +80,7 @@ class Panel:
 
     def _scaled(self, axis: int, values: object) -> np.ndarray:
         plain = np.asarray(values, dtype=float)
-        return np.log10(plain) if "xy"[axis] in self.log else plain
+        return np.asarray(np.log10(plain)) if "xy"[axis] in self.log else plain
 
     def placed(self, x: object, y: object, height: int) -> np.ndarray:
         """Where ``x, y`` lie, in pixels from the panel's lower left corner, ``[..., 2]``."""

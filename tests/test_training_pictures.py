@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from mmvae_core import recipes, subsets
 from mmvae_core.data.dataset import MultimodalDataset
-from mmvae_core.figures import training as pictures
 from mmvae_core.model import MultimodalVAE
+from mmvae_core.pictures import training as pictures
 
 DIM, SHAPE = 3, (1, 4, 4)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -46,8 +44,9 @@ def test_every_slider_redraws_the_bars_of_the_binomial() -> None:
             counts = [int(row[2].replace(",", "")) for row in rows]
             np.testing.assert_allclose(counts, SAMPLES * shares, atol=0.5 + 1e-9)
             assert len(colors) == num and rows[-1][0] == f"all {num}"
-            assert f"{labels[-1].text} of the samples are complete" in panel.title
-            assert f"{rows[-1][2]} keep all {num} views" in explorer.words(explorer.now)
+            assert panel.title.endswith(f": {labels[-1].text} complete")
+            words = f"{rows[-1][2]} of 10,000 samples keep all {num} views"
+            assert words in explorer.words(explorer.now)
 
 
 def test_a_rate_beyond_the_new_end_is_taken_along() -> None:
@@ -96,7 +95,7 @@ def test_the_picture_shows_the_views_and_says_what_they_are(two: ImputedViews) -
         for m, name in enumerate(two.names):
             assert torch.equal(two.now.views["real"][name][0], two.batch.x[m][index])
     texts = [label.text for label in two.canvas.picture.labels["real"]]
-    assert texts == ["real", "m0, given", "m1, hidden", "m2, hidden"]
+    assert texts == ["m0, given", "m1, hidden", "m2, hidden"]
     assert "m0" in two.words(two.now) and "m1 and m2 imputed" in two.words(two.now)
     assert (
         f"given as m0: its real views, and for CoDE and MMVM the mean of {DRAWS} draws"
@@ -147,11 +146,9 @@ def test_another_seed_is_other_draws_and_nothing_given_is_the_prior(two: Imputed
 
 def test_the_example_is_small_and_moves() -> None:
     explorer = ImputedViews.example()
-    started = time.process_time()
     for values in ({"sample": 4}, {"seed": 9}, {"m2": True}, {"m0": False, "m2": False}):
         explorer.set(**values)
         assert explorer.error.last is None
-    assert time.process_time() - started < 2
     assert explorer.canvas.picture.height < 430
 
 

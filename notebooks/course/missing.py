@@ -39,18 +39,11 @@ from mmvae_core.pictures.controls import Range, Switch
 from mmvae_core.pictures.explorer import Explorer
 from mmvae_core.pictures.page import Table
 from mmvae_core.pictures.picture import WIDTH, Label, Layer, Panel, Picture
-from mmvae_core.pictures.style import BLUE, GREEN, INK, MUTED, NOTE, STYLES, VERMILION, Still, theme
+from mmvae_core.pictures.style import BLUE, GREEN, MUTED, NOTE, STYLES, VERMILION, Still, theme
 from mmvae_core.pictures.training import GAP, mosaic
 
-__all__ = [
-    "ImputedViews",
-    "KeptViews",
-    "coverage_picture",
-    "imputation_grid",
-    "private_picture",
-    "rates_picture",
-    "training_sets_picture",
-]
+__all__ = ["ImputedViews", "KeptViews", "coverage_picture", "imputation_grid", "private_picture",
+           "rates_picture", "training_sets_picture"]  # fmt: skip
 
 RECIPES = ("code_vae", "mopoe", "mvtcae", "permutation_invariant", "mmvm")  # in figures/09
 SAMPLES = 10_000  # that the table of kept views counts
@@ -112,9 +105,7 @@ class KeptViews(Explorer):
         """One bar for each number of views."""
         num, texts = len(state.shares), [percent(share) for share in state.shares]
         ticks: dict[float, str] = dict(enumerate(state.names, 1))
-        title = (
-            f"{percent(state.rate)} of all views hidden: {texts[-1]} of the samples are complete"
-        )
+        title = f"{percent(state.rate)} hidden: {texts[-1]} complete"
         panel = Panel(
             (0.07, 0.72, 0.12, 0.87), title, across=(0.4, num + 0.6), up=(0, 1.08),
             ylabel="share of the samples", ticks=(ticks, 0.5),
@@ -127,10 +118,7 @@ class KeptViews(Explorer):
 
         filled = {"one": (slice(0, 1), ONE), "some": (slice(1, num - 1), SOME),
                   "all": (slice(num - 1, num), COMPLETE)}  # fmt: skip
-        layers = {
-            name: bars(which, color=color, fill=1.0, width=0) for name, (which, color) in
-            filled.items()
-        }  # fmt: skip
+        layers = {n: bars(s, color=c, fill=1.0, width=0) for n, (s, c) in filled.items()}
         layers["edges"] = bars(slice(0, num), width=0.8)
         labels = [Label(k, y, t, side="above", shift=(0, 3))
                   for k, (y, t) in enumerate(zip(state.shares, texts, strict=True), 1)]  # fmt: skip
@@ -141,8 +129,10 @@ class KeptViews(Explorer):
     def words(self, state: Kept) -> str:
         """Who is complete, and who is alone."""
         single, *_, full = (f"{SAMPLES * share:,.0f}" for share in state.shares)
-        everything = f"all {len(state.shares)} views"
-        return f"Of {SAMPLES:,} samples {full} keep {everything}, and {single} a single one."
+        return (
+            f"With {percent(state.rate)} of all views hidden, {full} of {SAMPLES:,} samples keep "
+            f"all {len(state.shares)} views, and {single} a single one."
+        )
 
     def table(self, state: Kept) -> Table:
         """The bars in numbers."""
@@ -182,7 +172,7 @@ class ImputedViews(Explorer):
     reconstructed, hidden ones imputed; where nothing is given, z is drawn from the prior.
 
     Args:
-        models: by the name to show; all of the same modalities.
+        models: by the name to show, as they are now; all of the same modalities.
         batch: complete samples to choose from.
         values: where controls start: ``sample``, ``seed`` of the draws, and every view's name.
     """
@@ -243,24 +233,19 @@ class ImputedViews(Explorer):
     def picture(self, state: Imputed) -> Picture:
         """A row a view; a block for the real ones, and one for each model."""
         counts = [len(next(iter(views.values()))) for views in state.views.values()]
-        left, between, top, num = 96, 30, 46, len(self.names)  # pixels
+        left, between, top, num = 96, 30, 30, len(self.names)  # pixels, but the last
         side = min(84.0, (WIDTH - left - between * len(counts)) / sum(counts))
         height = round(num * side) + top + 8
-        panels, layers, labels = {}, {}, {}
+        panels, layers = {}, {}
         at = float(left)
-        for (title, views), count in zip(state.views.items(), counts, strict=True):
-            image = mosaic(list(views.values()))
+        for (name, views), count in zip(state.views.items(), counts, strict=True):
+            title = name if count == 1 else f"{name}: mean, then draws"
             box = (at / WIDTH, (at + count * side) / WIDTH, 8 / height, 1 - top / height)
-            panels[title] = Panel(box, across=(0, count), up=(num, 0), axes="")
-            pixels = np.round(255 * image).astype(np.uint8)
-            layers[title] = Layer(title, np.array([0, count]), np.array([num, 0]), image=pixels)
-            labels[title] = [Label(0, 0, title, INK, "above right", (0, 17), 14, bold=True)]
-            if count > 1:
-                heads = ["mean", *["draw"] * (count - 1)]
-                labels[title] += [Label(k + 0.45, 0, text, NOTE, "above", size=12)
-                                  for k, text in enumerate(heads)]  # fmt: skip
+            panels[name] = Panel(box, title, across=(0, count), up=(num, 0), axes="")
+            pixels = np.round(255 * mosaic(list(views.values()))).astype(np.uint8)
+            layers[name] = Layer(name, np.array([0, count]), np.array([num, 0]), image=pixels)
             at += count * side + between
-        labels["real"] += [
+        labels = [
             Label(0, m + 0.45, f"{name}, {'given' if name in state.given else 'hidden'}",
                   BLUE if name in state.given else NOTE, "left", (-8, 0))
             for m, name in enumerate(self.names)
@@ -270,7 +255,7 @@ class ImputedViews(Explorer):
             f"One sample given as {given}: its real views, and for {' and '.join(self.models)} "
             f"the mean of {DRAWS} draws beside {SHOWN} of them"
         )
-        return Picture(height, panels, layers, labels, alt, "Imputed views")
+        return Picture(height, panels, layers, {"real": labels}, alt, "Imputed views")
 
     def words(self, state: Imputed) -> str:
         """What is given, reconstructed and imputed."""
@@ -300,21 +285,18 @@ def imputation_grid(
     A column is one sample. Given views are pale in the models' blocks, so that the eye finds what
     was imputed.
     """
-    names, there = list(real), present.T.cpu()[:, :, None, None, None]  # (M, B, 1, 1, 1)
-    seen = {
-        name: torch.where(t, x.cpu(), GREY)
-        for (name, x), t in zip(real.items(), there, strict=True)
-    }
-    blocks = {"real": real, "given": seen}
+    names = list(real)
+    there = dict(zip(names, present.T.cpu()[..., None, None, None], strict=True))  # (B, 1, 1, 1)
+    blocks = {"real": real}
+    blocks["given"] = {n: torch.where(there[n], x.cpu(), GREY) for n, x in real.items()}
     for title, views in made.items():
-        rows = zip(views.items(), there, strict=True)
-        blocks[title] = {n: torch.where(t, 1 - PALE * (1 - x.cpu()), x.cpu()) for (n, x), t in rows}
+        pale = {n: 1 - PALE * (1 - x.cpu()) for n, x in views.items()}
+        blocks[title] = {n: torch.where(there[n], pale[n], x.cpu()) for n, x in views.items()}
     side = next(iter(real.values())).shape[2] + GAP
     band = side * 3 // 5  # white above every block, for its title
     images = [mosaic(list(views.values())) for views in blocks.values()]
-    image = np.concatenate(
-        [np.pad(i, ((band, 0), (0, 0), (0, 0)), constant_values=1.0) for i in images]
-    )
+    white = np.ones((band, images[0].shape[1], 3))
+    image = np.concatenate([part for block in images for part in (white, block)])
     tops = [k * (len(names) * side + band) + band for k in range(len(blocks))]
     with theme():
         width = 8.4
@@ -450,7 +432,8 @@ def private_picture(runs: Sequence[Run], rate: float = 0.5) -> Still:
                 values = [run["scores"][score] for run in kept if run["recipe"] == recipe]
                 ends.append(np.mean(values))
                 axes.plot(values, [place] * len(values), style.marker, color=style.color,
-                          fillstyle=fill, markersize=8, linestyle="none")  # fmt: skip
+                          fillstyle=fill, markersize=9, markeredgewidth=1,
+                          linestyle="none")  # fmt: skip
             axes.plot([min(ends), max(ends)], [place, place], color=style.color, linewidth=1,
                       zorder=0)  # fmt: skip
         for label, fill in kinds.values():

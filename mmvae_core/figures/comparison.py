@@ -24,8 +24,8 @@ from torch import Tensor
 from mmvae_core.comparison import SCORES, Mark
 from mmvae_core.data.dataset import Batch
 from mmvae_core.figures.style import INK, MUTED, RuleStyle, Still, theme
-from mmvae_core.figures.training import cross_generation_rows, mosaic
 from mmvae_core.model import MultimodalVAE
+from mmvae_core.pictures.training import cross_generation_rows, mosaic
 
 __all__ = [
     "MODELS",

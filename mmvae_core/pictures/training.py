@@ -1,80 +1,67 @@
-"""Pictures of a training run and of what it learned.
+"""Pictures of any trained model: grids of what it generates, its scores, a run as it happens.
 
-Every function returns a :class:`~mmvae_core.figures.style.Still`, which a notebook shows where it
-is the value of a cell.
+Every function returns a :class:`~mmvae_core.pictures.style.Still`, which a notebook shows where it
+is the value of a cell; :class:`LiveTraining` redraws one while the model trains.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from IPython.display import DisplayHandle, Image
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mmvae_core import subsets
 from mmvae_core.data.dataset import Batch
-from mmvae_core.figures.style import INK, MUTED, RULES, Still, theme
 from mmvae_core.metrics.estimate import Estimate
 from mmvae_core.model import MultimodalVAE
+from mmvae_core.pictures.style import BLUE, INK, MUTED, Still, number, small_png, theme
+from mmvae_core.training import Progress
 
-__all__ = [
-    "coherence_table",
-    "cross_generation",
-    "data_samples",
-    "joint_samples",
-    "latent_traversal",
-    "live_picture",
-    "mixture_weights",
-    "subset_generation",
-    "subset_scores",
-    "traversal_rows",
-]
+__all__ = ["LiveTraining", "coherence_table", "cross_generation", "cross_generation_rows",
+           "data_samples", "joint_samples", "latent_traversal", "live_picture", "mixture_weights",
+           "mosaic", "subset_generation", "subset_scores", "traversal_rows"]  # fmt: skip
 
 WIDTH = 11  # inches of a picture with one panel for each view
 GAP = 2  # pixels of white between two pictures
-BLUE = RULES["code"].color
 BAR = 3  # pixels of colour beside pictures whose modality was given
 LETTER = 0.09  # inches, of a label
 REACH = 3.0  # standard deviations to either side of a traversal
 
 
 def mosaic(rows: Sequence[Tensor]) -> np.ndarray:
-    """Rows of pictures ``[N, C, H, W]`` in [0, 1] as one image ``[height, width, 3]``."""
-    lines = []
-    for row in rows:
-        colours = row.detach().cpu().float().clamp(0, 1).expand(-1, 3, -1, -1)
-        images = colours.permute(0, 2, 3, 1).numpy()
-        framed = np.pad(images, ((0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=1.0)
-        lines.append(np.concatenate(list(framed), axis=1))
-    return np.concatenate(lines, axis=0)
+    """Rows of pictures ``[N, C, H, W]`` in [0, 1] as one image ``[height, width, 3]``, framed.
+
+    Grey pictures become three equal channels.
+
+    >>> mosaic([torch.zeros(4, 1, 8, 8)] * 2).shape  # two pixels of white right of and below each
+    (20, 40, 3)
+    """
+    colours = [row.detach().cpu().float().clamp(0, 1).expand(-1, 3, -1, -1) for row in rows]
+    framed = [pad(row, (0, GAP, 0, GAP), value=1.0) for row in colours]
+    return torch.cat([torch.cat([*row], dim=2) for row in framed], dim=1).permute(1, 2, 0).numpy()
 
 
 def cross_generation_rows(
     model: MultimodalVAE, batch: Batch, seed: int = 0
 ) -> list[tuple[str, Tensor, list[Tensor]]]:
     """For every modality: its name, the real pictures, and all modalities generated from it."""
-    was_training = model.training
-    model.eval()
-    generator = torch.Generator(device=model.device).manual_seed(seed)
-    rows = []
-    for m, only in enumerate(subsets.singletons(len(model.names))):
-        made = model.generate(batch, only, generator=generator)
-        rows.append((model.names[m], batch.x[m], [made[name] for name in model.names]))
-    model.train(was_training)
-    return rows
+    made = _generated(model, batch, subsets.singletons(len(model.names)), seed)
+    rows = zip(model.names, batch.x, made, strict=True)
+    return [(name, real, list(views.values())) for name, real, views in rows]
 
 
 def data_samples(batch: Batch, names: Sequence[str]) -> Still:
     """One row a modality; a column shows one digit in every modality."""
-    with theme():
-        image = mosaic(batch.x)
-        figure, axes = plt.subplots(figsize=(9, 9 * image.shape[0] / image.shape[1] + 0.3))
-        _show(axes, image, labels=list(names))
-    return Still(figure)
+    return _grid(batch.x, names)
 
 
 def cross_generation(model: MultimodalVAE, batch: Batch, seed: int = 0) -> Still:
@@ -82,8 +69,8 @@ def cross_generation(model: MultimodalVAE, batch: Batch, seed: int = 0) -> Still
     with theme():
         panel = WIDTH / len(model.names) - 0.6  # inches, beside the labels of its rows
         height = panel * (len(model.names) + 1.25) / len(batch) + 0.5
-        figure, axes = plt.subplots(1, len(model.names), figsize=(WIDTH, height))
-        _draw_cross_generation(np.atleast_1d(axes), model, batch, seed)
+        figure, axes = plt.subplots(1, len(model.names), figsize=(WIDTH, height), squeeze=False)
+        _draw_cross_generation(axes[0], model, batch, seed)
     return Still(figure)
 
 
@@ -93,12 +80,8 @@ def subset_generation(model: MultimodalVAE, batch: Batch, seed: int = 0) -> Stil
     The real pictures stand above, one column a sample. Rows with a bar at their left were given
     the panel's own modality, and only had to keep it; the others had to imagine it.
     """
-    was_training = model.training
-    model.eval()
-    generator = torch.Generator(device=model.device).manual_seed(seed)
     rows = subsets.powerset(len(model.names))
-    made = [model.generate(batch, row, generator=generator) for row in rows]
-    model.train(was_training)
+    made = _generated(model, batch, rows, seed)
     labels = ["real", *(subsets.name(row, model.names) for row in rows)]
     panel = (WIDTH - LETTER * len(labels[-1])) / len(model.names) - 0.2  # inches; the bar aside
     height = panel * (len(rows) + 1.25) / len(batch) + 0.6
@@ -149,16 +132,13 @@ def traversal_rows(
             f"sample must lie in 0..{len(batch) - 1} and steps be at least 2; "
             f"got {sample} and {steps}"
         )
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
+    with _at_rest(model), torch.no_grad():
         experts = model.experts(batch)
         q = model.posterior_of(experts, batch)
         if dims is None:
             known = q.stddev[0].square().mean(dim=0)  # (D,)
             dims = known.argsort()[:count].tolist()
-        outside = [d for d in dims if not 0 <= d < model.latent_dim]
-        if outside:
+        if outside := [d for d in dims if not 0 <= d < model.latent_dim]:
             raise ValueError(f"dims must lie in 0..{model.latent_dim - 1}; got {outside}")
         offsets = torch.linspace(-REACH, REACH, steps, device=model.device)
         moved = torch.tensor([*dims], device=model.device)
@@ -170,12 +150,10 @@ def traversal_rows(
             along = offsets[:, None] * std + loc if spread == "posterior" else offsets[:, None]
             along = along.expand(-1, model.latent_dim)  # (T, D), every dimension's own way
             z = loc.repeat(len(dims), steps, 1)
-            for row, d in enumerate(moved):
-                z[row, :, d] = along[:, d]
+            z[torch.arange(len(dims)), :, moved] = along[:, moved].T
             private = experts.private_loc[:, sample, None, None].expand(-1, len(dims), steps, -1)
             kept = private if model.recipe.private_dim else None
             rows[name] = [*model.decode(z, [m], private=kept)[name].mean]
-    model.train(was_training)
     return [*dims], offsets.cpu().numpy(), rows
 
 
@@ -184,31 +162,24 @@ def latent_traversal(
     batch: Batch,
     dims: Sequence[int] | None = None,
     *,
-    sample: int = 0,
-    steps: int = 9,
     spread: str = "prior",
+    **options: int,
 ) -> Still:
     """One latent dimension moved at a time: a row a dimension, a panel a modality.
 
     The arguments are those of :func:`traversal_rows`.
     """
-    moved, offsets, rows = traversal_rows(
-        model, batch, dims, sample=sample, steps=steps, spread=spread
-    )
-    panel = WIDTH / len(model.names) - 0.3
+    moved, offsets, rows = traversal_rows(model, batch, dims, spread=spread, **options)
+    steps = len(offsets)
+    ends = [0, (steps - 1) // 2, steps - 1]
+    signed = [f"{offsets[t]:+.2g}".replace("-", "−").replace("+0", "0") for t in ends]
+    height = (WIDTH / len(model.names) - 0.3) * len(moved) / steps + 0.9
     with theme():
-        figure, axes = plt.subplots(
-            1, len(model.names), figsize=(WIDTH, panel * len(moved) / steps + 0.9), squeeze=False
-        )
-        for m, (axis, name) in enumerate(zip(axes[0], model.names, strict=True)):
-            image = mosaic(rows[name])
-            _show(axis, image, [f"$z_{{{d}}}$" if m == 0 else "" for d in moved])
-            side = image.shape[1] / steps
-            ends = [0, (steps - 1) // 2, steps - 1]
-            signed = [f"{offsets[t]:+.2g}".replace("-", "\u2212") for t in ends]
-            axis.set_xticks(
-                [side * (t + 0.5) for t in ends], [s.replace("+0", "0") for s in signed]
-            )
+        figure, axes = plt.subplots(1, len(model.names), figsize=(WIDTH, height), squeeze=False)
+        for axis, (name, pictures) in zip(axes[0], rows.items(), strict=True):
+            image = mosaic(pictures)
+            _show(axis, image, [f"$z_{{{d}}}$" if axis is axes[0, 0] else "" for d in moved])
+            axis.set_xticks([image.shape[1] / steps * (t + 0.5) for t in ends], signed)
             axis.set_title(name)
         figure.supxlabel(f"standard deviations of the {spread}", fontsize=10)
     return Still(figure)
@@ -218,21 +189,17 @@ def joint_samples(model: MultimodalVAE, count: int = 20, seed: int = 0) -> Still
     """Draws from the prior, decoded into every modality; a column is one draw."""
     generator = torch.Generator(device=model.device).manual_seed(seed)
     made = model.sample(count, generator=generator)
-    with theme():
-        image = mosaic([made[name] for name in model.names])
-        figure, axes = plt.subplots(figsize=(9, 9 * image.shape[0] / image.shape[1] + 0.3))
-        _show(axes, image, labels=list(model.names))
-    return Still(figure)
+    return _grid(list(made.values()), list(made))
 
 
-def live_picture(
-    model: MultimodalVAE,
-    batch: Batch,
-    steps: Sequence[tuple[int, float]],
-    total_steps: int,
-    held_out: Sequence[tuple[int, float]] = (),
-) -> Still:
+def live_picture(progress: Progress, batch: Batch) -> Still:
     """The loss so far above what every modality makes of the others at this moment."""
+    model, steps = progress.model, progress.history.steps
+    held_out = [
+        ((epoch + 1) * progress.steps_per_epoch, row["valid_loss"])
+        for epoch, row in enumerate(progress.history.epochs)
+        if "valid_loss" in row
+    ]
     with theme():
         figure = plt.figure(figsize=(WIDTH, 4.7))
         parts = figure.add_gridspec(2, len(model.names), height_ratios=[1, 1.2])
@@ -246,13 +213,40 @@ def live_picture(
             loss.set_ylim(min(values) - margin, start + margin)
         if held_out:
             loss.plot(*zip(*held_out, strict=True), "o--", color=BLUE, label="held out")
-        loss.set(xlim=(0, total_steps), xlabel="step", ylabel="loss (nats)")
+        loss.set(xlim=(0, progress.total_steps), xlabel="step", ylabel="loss (nats)")
         loss.set_title("The loss falls, and one view learns to imagine the others")
         if steps:
             loss.legend(loc="upper right")
         columns = [figure.add_subplot(parts[1, m]) for m in range(len(model.names))]
-        _draw_cross_generation(np.array(columns), model, batch, 0)
+        _draw_cross_generation(columns, model, batch, 0)
     return Still(figure)
+
+
+class LiveTraining:
+    """A callback for :func:`mmvae_core.training.fit` that shows the run while it trains.
+
+    The picture is a PNG that is replaced in place: it needs no widget, so the last one stays in
+    the saved notebook.
+
+    Args:
+        batch: the held-out samples that every picture generates from.
+        every: seconds between two pictures; drawing takes a fraction of a second.
+    """
+
+    def __init__(self, batch: Batch, every: float = 4.0) -> None:
+        self.batch, self.every = batch, every
+        self._handle = DisplayHandle()
+        self._shown, self._last = False, 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        """Redraw where enough time has passed, and at the end in any case."""
+        done = progress.epoch * progress.steps_per_epoch + progress.step >= progress.total_steps
+        if not done and time.monotonic() - self._last < self.every:
+            return
+        png = small_png(live_picture(progress, self.batch).figure, dpi=90)
+        image = Image(png, alt="The loss so far, and every view generated from one view")
+        (self._handle.update if self._shown else self._handle.display)(image)
+        self._shown, self._last = True, time.monotonic()
 
 
 def subset_scores(scores: Mapping[str, Estimate], *, title: str, label: str) -> Still:
@@ -267,8 +261,7 @@ def subset_scores(scores: Mapping[str, Estimate], *, title: str, label: str) -> 
     shares = bool((values >= 0).all() and (values <= 1).all())
     with theme():
         figure, axes = plt.subplots(figsize=(7, 0.3 * len(names) + 1.1))
-        shades = plt.get_cmap("Blues")(np.linspace(0.4, 0.9, max(sizes)))
-        colors = [shades[size - 1] for size in sizes]
+        colors = plt.get_cmap("Blues")(np.linspace(0.4, 0.9, max(sizes)))[np.array(sizes) - 1]
         if shares:
             axes.barh(names, values, xerr=errors, ecolor=INK, color=colors)
         else:
@@ -277,7 +270,7 @@ def subset_scores(scores: Mapping[str, Estimate], *, title: str, label: str) -> 
             axes.errorbar(values, range(len(names)), xerr=errors, fmt="none", ecolor=INK)
             axes.scatter(values, range(len(names)), color=colors, s=60, zorder=3)
         for row, (value, error) in enumerate(zip(values, errors, strict=True)):
-            text = f"{value:.3f}" if shares else f"{value:.1f}".replace("-", "\u2212")
+            text = number(value, 3 if shares else 1)
             axes.annotate(text, (value + error, row), xytext=(9, 0), textcoords="offset points",
                           va="center")  # fmt: skip
         axes.invert_yaxis()
@@ -289,11 +282,8 @@ def subset_scores(scores: Mapping[str, Estimate], *, title: str, label: str) -> 
 def coherence_table(coherence: Mapping[str, Mapping[str, Estimate]], names: Sequence[str]) -> Still:
     """Subsets down, generated modality across; empty where the modality was given."""
     rows = list(coherence)
-    values = np.full((len(rows), len(names)), np.nan)
-    for i, row in enumerate(rows):
-        for j, name in enumerate(names):
-            if name in coherence[row]:
-                values[i, j] = coherence[row][name].value
+    none = Estimate(np.nan, np.nan, 0)
+    values = np.array([[coherence[row].get(name, none).value for name in names] for row in rows])
     with theme():
         figure, axes = plt.subplots(figsize=(1.1 * len(names) + 2.4, 0.42 * len(rows) + 1.2))
         image = axes.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
@@ -326,9 +316,31 @@ def mixture_weights(mixture: Mapping[str, float]) -> Still:
     return Still(figure)
 
 
-def _draw_cross_generation(axes: np.ndarray, model: MultimodalVAE, batch: Batch, seed: int) -> None:
-    for axis, (name, real, made) in zip(axes, cross_generation_rows(model, batch, seed),
-                                        strict=True):  # fmt: skip
+@contextmanager
+def _at_rest(model: MultimodalVAE) -> Iterator[None]:
+    """The model in evaluation mode, and afterwards as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _generated(
+    model: MultimodalVAE, batch: Batch, rows: Tensor, seed: int
+) -> list[dict[str, Tensor]]:
+    """All modalities, generated from every subset of the batch."""
+    generator = torch.Generator(device=model.device).manual_seed(seed)
+    with _at_rest(model):
+        return [model.generate(batch, row, generator=generator) for row in rows]
+
+
+def _draw_cross_generation(
+    axes: Sequence[Axes], model: MultimodalVAE, batch: Batch, seed: int
+) -> None:
+    rows = cross_generation_rows(model, batch, seed)
+    for axis, (name, real, made) in zip(axes, rows, strict=True):
         ticks = _show_below_real(axis, [real, *made])
         axis.set_yticks(ticks, [f"real {name}", *(f"→ {other}" for other in model.names)])
         axis.set_title(f"Given only {name}")
@@ -337,7 +349,7 @@ def _draw_cross_generation(axes: np.ndarray, model: MultimodalVAE, batch: Batch,
 def _show_below_real(
     axis: Axes, rows: Sequence[Tensor], marked: Sequence[bool] | None = None
 ) -> list[float]:
-    """Rows of pictures, the first of them real and set apart; where the middle of each is.
+    """Draw rows of pictures, the first of them real and set apart; where the middle of each is.
 
     A marked row has a bar of colour at its left.
     """
@@ -345,24 +357,26 @@ def _show_below_real(
     side = rows[0].shape[2] + GAP
     if marked is not None:
         bar = np.ones((image.shape[0], BAR + GAP, 3))
-        colour = np.array(to_rgb(BLUE))
-        for row, mark in enumerate(marked):
-            if mark:
-                bar[row * side : (row + 1) * side - GAP, :BAR] = colour
+        for row in np.flatnonzero(marked):
+            bar[row * side : (row + 1) * side - GAP, :BAR] = to_rgb(BLUE)
         image = np.concatenate([bar, image], axis=1)
-    # A white band sets the real pictures apart from the generated ones.
-    band = np.ones((side // 4, image.shape[1], 3))
-    image = np.concatenate([image[:side], band, image[side:]])
-    axis.imshow(image, interpolation="nearest")
-    axis.set_xticks([])
-    axis.tick_params(length=0)
-    axis.spines[:].set_visible(False)
+    band = np.ones((side // 4, image.shape[1], 3))  # of white, below the real pictures
+    _show(axis, np.concatenate([image[:side], band, image[side:]]), [])
     return [side / 2, *(side * (1.25 + row + 0.5) for row in range(len(rows) - 1))]
 
 
-def _show(axes: Axes, image: np.ndarray, labels: list[str]) -> None:
+def _grid(rows: Sequence[Tensor], labels: Sequence[str]) -> Still:
+    """Rows of pictures with their names."""
+    with theme():
+        image = mosaic(rows)
+        figure, axes = plt.subplots(figsize=(9, 9 * image.shape[0] / image.shape[1] + 0.3))
+        _show(axes, image, labels)
+    return Still(figure)
+
+
+def _show(axes: Axes, image: np.ndarray, labels: Sequence[str]) -> None:
     axes.imshow(image, interpolation="nearest")
-    side = image.shape[0] / len(labels)
+    side = image.shape[0] / max(1, len(labels))
     axes.set_yticks([side * (row + 0.5) for row in range(len(labels))], labels)
     axes.set_xticks([])
     axes.tick_params(length=0)

@@ -591,18 +591,17 @@ def predict_the_mean(mu: Pair, variance: Pair, theta: float) -> Prediction:
 
 def question_picture(state: TwoExpertsState) -> Picture:
     """The two experts alone, and a question mark: nothing that a prediction could read off."""
-    panel, layers, _ = _density(state, None)
+    panel, layers, _ = _density(state, _box(40, 1050, 14, 220, 270))
     experts = {name: replace(layers[name], width=2.2) for name in DRAWN[:2]}
     peaks = [experts[name].y.max() for name in DRAWN[:2]]
     up = (0.0, 1.22 * max(peaks))
-    box = _box(40, 1050, 14, 220, 270)
     labels = [
         Label(state.mu[i], peaks[i], f"{STYLES[name].label} says {number(state.mu[i], 0)}, "
               f"± {number(state.sigma[i], 2)}", STYLES[name].text, "above", (0, 5), 14, True)
         for i, name in enumerate(DRAWN[:2])
     ]  # fmt: skip
     labels.append(Label(sum(state.mu) / 2, 0.68 * up[1], "?", CODE.color, "centre", size=60))
-    panel = Panel(box, across=panel.across, up=up, xlabel="z", ticks=(2, {}), axes="x")
+    panel = Panel(panel.box, "", panel.across, up, "z", ticks=(2, {}), axes="x")
     said = " and ".join(label.text for label in labels[:2])
     alt = f"Two bell curves over the number line: {said}. Between them a question mark."
     return _assembled(270, {"density": (panel, experts, labels)}, "Two experts disagree", alt)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from tqdm.auto import tqdm
 
 from mmvae_core.aggregation import InvalidScaleError
 from mmvae_core.data.dataset import MultimodalDataset
+from mmvae_core.files import replacing
 from mmvae_core.model import MultimodalVAE
 
 __all__ = [
@@ -309,25 +309,13 @@ def held_out_loss(model: MultimodalVAE, data: MultimodalDataset, config: TrainCo
 
 
 def save_checkpoint(path: str | Path, model: MultimodalVAE, **state: Any) -> Path:
-    """Write model, its description and ``state`` so that the file is old or new, never half.
-
-    The bytes go to a neighbour first, reach the disk, and take the name in one step.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write model, its description and ``state`` so that the file is old or new, never half."""
     content = {
         "format": FORMAT, "spec": json.dumps(model.spec), "model": model.state_dict(), **state
     }  # fmt: skip
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    with replacing(path) as partial:
+        torch.save(content, partial)
+    return Path(path)
 
 
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]:

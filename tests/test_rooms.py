@@ -17,6 +17,7 @@ ROOMS = [
     "tableau",
     "distributions",
     "checks",
+    "files",
     "fused",
     "aggregation",
     "learned",

@@ -1,4 +1,4 @@
-"""What is stored stays readable: the keys of the course's runs, and checkpoints of older formats."""
+"""What is stored stays readable: the keys of the course's runs, and older checkpoints."""
 
 from __future__ import annotations
 

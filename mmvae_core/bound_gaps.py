@@ -49,7 +49,7 @@ from mmvae_core.exact_bounds import (
 )
 from mmvae_core.laboratory import LinearGaussian
 from mmvae_core.metrics.estimate import Estimate, mean_estimate
-from mmvae_core.recipes import Recipe
+from mmvae_core.recipes import Consensus, Recipe
 
 __all__ = [
     "METHODS",
@@ -84,7 +84,7 @@ def mixture_log_weights(
 ) -> LogWeights:
     """log p(X, z) − log q(z) for draws from every expert, q the mixture of all, equally weighed.
 
-    As :func:`mmvae_core.model.objective.log_weights` for normal experts, which are given here.
+    As :func:`mmvae_core.objectives.log_weights` for normal experts, which are given here.
 
     Args:
         noise: standard normal; draw ``l`` from expert ``m`` is ``loc + scale * noise[l, m]``.
@@ -120,7 +120,7 @@ class Method:
 
 
 def _one_product(num_modalities: int) -> Recipe:
-    return dataclasses.replace(recipes.wb_vae(num_modalities), aggregate=poe)
+    return dataclasses.replace(recipes.wb_vae(num_modalities), aggregation=Consensus(poe))
 
 
 _mmvae = partial(recipes.mmvae, latent="normal")  # log p(X) is known under a normal prior

@@ -36,7 +36,8 @@ __all__ = [
     "save_checkpoint",
 ]
 
-FORMAT = 2  # of checkpoints; raised when their content changes
+FORMAT = 3  # of checkpoints; raised when their content changes
+RENAMED = {"mixture_logits": "pi.logits", "baseline": "pi.baseline"}  # since format 2
 
 
 @dataclass(frozen=True)
@@ -335,8 +336,10 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
             f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is damaged or "
             "something else. Delete it, or copy it again from where it came"
         ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") not in (2, FORMAT):
         raise ValueError(f"{path} is not a checkpoint of format {FORMAT}; train again to make one")
+    if content["format"] == 2:
+        content["model"] = {RENAMED.get(k, k): value for k, value in content["model"].items()}
     return content
 
 

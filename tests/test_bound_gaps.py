@@ -20,7 +20,7 @@ from mmvae_core.exact_bounds import (
     noisy_views,
 )
 from mmvae_core.laboratory import LinearGaussian
-from mmvae_core.model.objective import log_weights
+from mmvae_core.model import log_weights
 
 UNEQUAL = (0.3, 1.0, 2.5)
 
@@ -191,7 +191,7 @@ def test_the_objective_at_the_best_weights_is_a_soft_maximum(gamma: float) -> No
 def test_subset_bounds_are_those_of_the_recipe_row_by_row() -> None:
     state, world = gaps.temperature_state(1.0, UNEQUAL, rho=0.3), noisy_views(UNEQUAL)
     x = balanced_points(world)
-    rule = recipes.code_vae(3, rho=0.3).aggregate
+    rule = recipes.code_vae(3, rho=0.3).aggregation.rule
     loc, scale = rule(*world.experts(x), subsets.powerset(3))
     expected = (world.elbo(x, loc, scale) - world.log_evidence(x)).mean(dim=1)
     close(torch.tensor(state.rows), expected)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mmvae_core import recipes, subsets
 from mmvae_core.data.dataset import Batch, MultimodalDataset
-from mmvae_core.model import MultimodalVAE, evidence, objective
+from mmvae_core.model import MultimodalVAE, evidence
+from mmvae_core.objectives import estimates
 from mmvae_core.training import TrainConfig, fit, load_model
 
 
@@ -93,7 +94,7 @@ def test_absent_modalities_leave_the_recipe_of_those_that_are_there(monkeypatch)
     def still(family: str, shape: tuple[int, ...], like: Tensor, generator: object) -> Tensor:
         return like.new_zeros(shape)
 
-    monkeypatch.setattr(objective, "standard_noise", still)
+    monkeypatch.setattr(estimates, "standard_noise", still)
     data = pictures()
     three = make("mopoe", {})
     two = MultimodalVAE(recipes.mopoe(2), [(3, 8, 8)] * 2, 4, networks="dense", scale="bounded")
@@ -125,7 +126,7 @@ def test_learned_weights_arrive_at_softmax_of_the_bounds() -> None:
     batch = pictures().batch(torch.arange(24))
     found = evidence(model, batch, generator=torch.Generator().manual_seed(4))
     bounds = (found.recon[0].sum(1) - found.kl[:, 0]).mean(1).detach()
-    optimiser = torch.optim.Adam([model.mixture_logits], lr=0.1)
+    optimiser = torch.optim.Adam([model.pi.logits], lr=0.1)
     for _ in range(200):
         loss, _ = model.loss(batch, generator=torch.Generator().manual_seed(4))
         optimiser.zero_grad()

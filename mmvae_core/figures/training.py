@@ -164,7 +164,7 @@ def traversal_rows(
         moved = torch.tensor([*dims], device=model.device)
         rows: dict[str, list[Tensor]] = {}
         for m, name in enumerate(model.names):
-            own = model.recipe.own_latents and bool(batch.present[sample, m])
+            own = model.latents.own and bool(batch.present[sample, m])
             loc = experts.loc[m, sample] if own else q.mean[0, sample]
             std = experts.scale[m, sample] if own else q.stddev[0, sample]
             along = offsets[:, None] * std + loc if spread == "posterior" else offsets[:, None]
@@ -173,7 +173,7 @@ def traversal_rows(
             for row, d in enumerate(moved):
                 z[row, :, d] = along[:, d]
             private = experts.private_loc[:, sample, None, None].expand(-1, len(dims), steps, -1)
-            kept = private if model.recipe.private_dim else None
+            kept = private if model.latents.private_dim else None
             rows[name] = [*model.decode(z, [m], private=kept)[name].mean]
     model.train(was_training)
     return [*dims], offsets.cpu().numpy(), rows

@@ -2,8 +2,8 @@
 
 Everything random comes from seeded sources, the order of the samples (a function of seed and
 epoch), the noise and the subsets of recipes that draw them (generators whose states are
-checkpointed), so that a run that was killed
-and resumed equals, bit for bit on a CPU, the run that was not.
+checkpointed), so that a run that was killed and resumed equals, bit for bit on a CPU, the run that
+was not.
 """
 
 from __future__ import annotations
@@ -202,14 +202,15 @@ def fit(
     def checkpoint() -> None:
         if last is not None:
             _check_finite(model, epoch, step)
-            state = {
-                "epoch": epoch, "step": step, "best": best, "sums": sums,
-                "optimizer": optimizer.state_dict(), "noise": noise.get_state(),
-                "rows": rows.get_state(), "history": asdict(history),
-                "config": json.dumps(asdict(config)), "num_samples": len(data),
-                "device": device.type,
-            }  # fmt: skip
-            write(last, **state)
+            write(
+                last, epoch=epoch, step=step, best=best, sums=sums, history=asdict(history),
+                optimizer=optimizer.state_dict(), noise=noise.get_state(), rows=rows.get_state(),
+                config=json.dumps(asdict(config)), num_samples=len(data), device=device.type,
+            )  # fmt: skip
+
+    def show() -> None:
+        if callback is not None:
+            callback(Progress(model, history, epoch, step, steps_per_epoch, total_steps))
 
     bar = tqdm(
         total=total_steps, initial=resumed_at, unit="step",
@@ -231,11 +232,7 @@ def fit(
                 )
                 try:
                     loss, terms = model.loss(
-                        batch,
-                        beta=beta,
-                        samples=config.samples,
-                        generator=noise,
-                        tableau=tableau,
+                        batch, beta=beta, samples=config.samples, generator=noise, tableau=tableau
                     )
                 except InvalidScaleError as error:
                     raise _diverged(epoch, step, str(error)) from error
@@ -255,10 +252,8 @@ def fit(
                     history.processor_seconds = time.process_time() - worked
                     history.steps.append((epoch * steps_per_epoch + step, value))
                     bar.set_postfix(loss=f"{value:.1f}", kl=f"{terms['kl'].item():.1f}")
-                    if callback is not None and step < steps_per_epoch:
-                        callback(
-                            Progress(model, history, epoch, step, steps_per_epoch, total_steps)
-                        )
+                    if step < steps_per_epoch:
+                        show()
                         model.train()  # a callback may have looked at samples
                     last_called = time.monotonic()
                 if now - last_saved > config.checkpoint_seconds and step < steps_per_epoch:
@@ -284,11 +279,10 @@ def fit(
             checkpoint()
             last_saved = time.monotonic()
             bar.set_description(f"epoch {min(epoch + 1, config.epochs)}/{config.epochs}")
-            if callback is not None:
-                callback(Progress(model, history, epoch, 0, steps_per_epoch, total_steps))
+            show()
         model.eval()
-        if callback is not None and resumed_at == total_steps:  # nothing was left to do: show it
-            callback(Progress(model, history, epoch, 0, steps_per_epoch, total_steps))
+        if resumed_at == total_steps:  # nothing was left to do
+            show()
     return history
 
 

@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 
 from mmvae_core import networks as nets
-from mmvae_core import recipes, subsets
+from mmvae_core import recipes
 from mmvae_core.aggregation import Aggregate
 from mmvae_core.checks import ABSENT_SCALE
 from mmvae_core.data.dataset import Batch
@@ -30,9 +30,10 @@ from mmvae_core.distributions import (
     standard_noise,
 )
 from mmvae_core.learned import ExpertGate
+from mmvae_core.model.members import members_of
 from mmvae_core.objectives import Experts, consensus
 from mmvae_core.recipes import MixtureOfExperts, Recipe
-from mmvae_core.tableau import SampleTableaux, Tableau
+from mmvae_core.tableau import SampleTableaux, Tableau, sent
 
 __all__ = ["DECODE_CHUNK", "MultimodalVAE"]
 
@@ -226,7 +227,7 @@ class MultimodalVAE(nn.Module):
         self, experts: Experts, batch: Batch, subset: Bool[Tensor, "K M"] | None = None
     ) -> Posterior:
         """As :meth:`posterior`, from experts that are at hand."""
-        return self._posterior(experts, *self._members(batch, subset))
+        return self._posterior(experts, members_of(batch, self.names, subset))
 
     def decode(
         self,
@@ -274,9 +275,9 @@ class MultimodalVAE(nn.Module):
         Raises:
             ValueError: a sample lacks a modality of the subset.
         """
-        members, host = self._members(batch, None if subset is None else subset[None])
+        members = members_of(batch, self.names, None if subset is None else subset[None])
         experts = self.experts(batch)
-        q = self._posterior(experts, members, host)
+        q = self._posterior(experts, members)
         z = (q.draw(1, generator)[0] if sample else q.mean)[0]  # (B, D)
         given = members[0].T if members.ndim == 3 else members
         return self.generate_from(
@@ -388,42 +389,13 @@ class MultimodalVAE(nn.Module):
 
     # --- small parts -----------------------------------------------------------------------
 
-    def _members(self, batch: Batch, subset: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The subsets as a mask on the device and on the host, [K, M] or [1, M, B]."""
-        if subset is None:
-            if batch.complete:
-                subset = subsets.full(len(self.names))
-                return subset.to(self.device), subset
-            host = batch.present.cpu()
-            empty = (~host.any(dim=1)).nonzero().flatten().tolist()
-            if empty:
-                raise ValueError(f"samples {empty} of the batch have no modality present")
-            return batch.present.T[None], host.T[None]
-        subset = subset.cpu()
-        if subset.dtype != torch.bool or subset.shape[1:] != (len(self.names),):
-            raise ValueError(
-                f"subsets must be a bool [K, {len(self.names)}] mask, one row a subset; "
-                f"got {subset.dtype} of shape {list(subset.shape)}"
-            )
-        if not subset.any(dim=1).all():
-            raise ValueError("a posterior needs at least one modality; a subset is empty")
-        if not batch.complete:
-            present = batch.present.cpu()
-            usable = subsets.available(subset, present)
-            if not usable.all():
-                row, sample = (~usable).nonzero()[0].tolist()
-                raise ValueError(
-                    f"sample {sample} lacks a modality of subset "
-                    f"{subsets.name(subset[row], self.names)}; present is "
-                    f"{present[sample].int().tolist()}"
-                )
-        return subset.to(self.device), subset
-
-    def _posterior(self, experts: Experts, members: Tensor, host: Tensor) -> Posterior:
+    def _posterior(self, experts: Experts, members: Tensor) -> Posterior:
+        """``members`` are on the host."""
         loc, scale = experts.loc, experts.scale
         if isinstance(self.recipe.aggregation, MixtureOfExperts):
             count = len(members)
-            inside = members if members.ndim == 3 else members[..., None]  # (K, M, 1 or B)
+            inside = sent(members, self.device)
+            inside = inside if inside.ndim == 3 else inside[..., None]  # (K, M, 1 or B)
             weights = inside.expand(-1, -1, loc.shape[1]).to(loc)
             if self.gate is not None:
                 weights = weights * self.gate(loc, scale, None)
@@ -433,9 +405,9 @@ class MultimodalVAE(nn.Module):
                 loc[:, None].expand(each), scale[:, None].expand(each), weights, self.latents.family
             )
         # Where every posterior of the recipe holds the prior as an expert, this one does too.
-        column = host.new_full((len(host), 1, *host.shape[2:]),
-                               bool(self.recipe.tableau.cond[:, -1].all()))  # fmt: skip
-        loc, scale = self.aggregate_experts(loc, scale, torch.cat([host, column], dim=1))
+        prior = bool(self.recipe.tableau.cond[:, -1].all())
+        column = members.new_full((len(members), 1, *members.shape[2:]), prior)
+        loc, scale = self.aggregate_experts(loc, scale, torch.cat([members, column], dim=1))
         return Posterior(loc[None], scale[None], loc.new_ones(1, *loc.shape[:2]))
 
     def _noise(self, shape: Sequence[int], generator: Generator | None) -> Tensor:

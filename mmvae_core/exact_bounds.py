@@ -50,7 +50,8 @@ from mmvae_core import bounds
 from mmvae_core.aggregation import Aggregate, Gaussians, poe_prior_once
 from mmvae_core.bounds import Evidence, LogWeights, gaussian_kl
 from mmvae_core.distributions import log_density
-from mmvae_core.recipes import Recipe
+from mmvae_core.objectives import SampledMixture, Sum
+from mmvae_core.recipes import Consensus, LearnedConsensus, MixtureOfExperts, Recipe
 from mmvae_core.tableau import Tableau
 from mmvae_core.worlds import LinearGaussian, Number, Views
 
@@ -118,9 +119,9 @@ def exact_rule(recipe: Recipe) -> Recipe:
 
     A learned rule that has learned everything would give the same posteriors.
     """
-    if recipe.learned is None:
+    if not isinstance(recipe.aggregation, LearnedConsensus):
         return recipe
-    return dataclasses.replace(recipe, learned=None, aggregate=poe_prior_once)
+    return dataclasses.replace(recipe, aggregation=Consensus(poe_prior_once))
 
 
 def exact_evidence(
@@ -142,15 +143,17 @@ def exact_evidence(
     Raises:
         ValueError: the objective is no sum of terms, or needs samples.
     """
-    if recipe.reduction != "elbo" or recipe.reference_mixture or recipe.gate:
+    reduce, gated = recipe.reduce, recipe.aggregation == MixtureOfExperts(gate=True)
+    if not isinstance(reduce, Sum) or isinstance(reduce.reference, SampledMixture) or gated:
         raise ValueError(
             f"a closed form needs one Gaussian for every posterior and reference; {recipe.name} "
             "has the density of a mixture or a gate: use gap(), which samples"
         )
     recipe, tableau = exact_rule(recipe), recipe.tableau if tableau is None else tableau
     experts = world.experts(x) if experts is None else experts
-    loc, scale = _consensus(recipe.aggregate, experts, tableau.cond)
-    references = _consensus(recipe.reference_rule or recipe.aggregate, experts, tableau.ref)
+    rule = recipe.aggregation.made(experts[0].shape[-1], bounded=False)
+    loc, scale = _consensus(rule, experts, tableau.cond)
+    references = _consensus(reduce.reference or rule, experts, tableau.ref)
     recon = world.expected_log_likelihood(x, loc, scale)[None]  # (1, K, M, B)
     return Evidence(recon, gaussian_kl(loc, scale, *references))
 
@@ -205,7 +208,7 @@ def mixture_log_weights(
 ) -> LogWeights:
     """log p(X, z) − log q(z) for draws from every expert, q the mixture of all, equally weighed.
 
-    As :func:`mmvae_core.model.objective.log_weights` for normal experts, which are given here.
+    As :func:`mmvae_core.objectives.log_weights` for normal experts, which are given here.
 
     Args:
         noise: standard normal; draw ``l`` from expert ``m`` is ``loc + scale * noise[l, m]``.

@@ -33,7 +33,7 @@ from mmvae_core.exact_bounds import (
     stretched,
     weight_text,
 )
-from mmvae_core.model.objective import log_weights
+from mmvae_core.objectives import log_weights
 from mmvae_core.pictures.page import table_html
 from mmvae_core.pictures.paper import draw
 from mmvae_core.pictures.picture import Picture

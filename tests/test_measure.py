@@ -267,7 +267,7 @@ def test_weights_of_the_subsets() -> None:
     assert [*weights.values()] == pytest.approx([w / 12 for w in (1, 1, 1, 2, 2, 2, 3)])
     learned = tiny("code_vae", {})
     with torch.no_grad():
-        learned.mixture_logits[:] = torch.tensor([0.0, 0, 0, 0, 0, 0, math.log(4)])
+        learned.pi.logits[:] = torch.tensor([0.0, 0, 0, 0, 0, 0, math.log(4)])
     assert objective_weights(learned)[NAMES[-1]] == pytest.approx(0.4)
     assert [*objective_weights(tiny("mopoe", {})).values()] == pytest.approx([1 / 7] * 7)
     assert objective_weights(tiny("mvtcae", {})) == {NAMES[-1]: pytest.approx(1.0)}

@@ -59,7 +59,7 @@ def test_measured_bounds_predict_what_training_learns(beta: float) -> None:
     """Only pi is trained, by the objective itself; the measurement knows nothing of it."""
     bounds, data = exact_bounds(beta)
     model = WORLD.model(recipes.code_vae(3, rho=0.0, entropy_scale=GAMMA)).float()
-    optimizer = torch.optim.Adam([model.mixture_logits], lr=0.1)
+    optimizer = torch.optim.Adam([model.pi.logits], lr=0.1)
     batch = data.batch(torch.arange(len(data)))
     generator = torch.Generator().manual_seed(0)
     for step in range(150):

@@ -144,7 +144,7 @@ def traversal_rows(
         moved = torch.tensor([*dims], device=model.device)
         rows: dict[str, list[Tensor]] = {}
         for m, name in enumerate(model.names):
-            own = model.recipe.own_latents and bool(batch.present[sample, m])
+            own = model.latents.own and bool(batch.present[sample, m])
             loc = experts.loc[m, sample] if own else q.mean[0, sample]
             std = experts.scale[m, sample] if own else q.stddev[0, sample]
             along = offsets[:, None] * std + loc if spread == "posterior" else offsets[:, None]
@@ -152,7 +152,7 @@ def traversal_rows(
             z = loc.repeat(len(dims), steps, 1)
             z[torch.arange(len(dims)), :, moved] = along[:, moved].T
             private = experts.private_loc[:, sample, None, None].expand(-1, len(dims), steps, -1)
-            kept = private if model.recipe.private_dim else None
+            kept = private if model.latents.private_dim else None
             rows[name] = [*model.decode(z, [m], private=kept)[name].mean]
     return [*dims], offsets.cpu().numpy(), rows
 

@@ -47,7 +47,7 @@ from mmvae_core.pictures.picture import Label, Layer, Panel, Picture, curve, poi
 from mmvae_core.pictures.places import kept_apart
 from mmvae_core.pictures.style import INK, MUTED, NOTE, SHADE, STYLES, number
 from mmvae_core.pictures.tableau import tableau_picture
-from mmvae_core.recipes import Recipe
+from mmvae_core.recipes import Consensus, Recipe
 from mmvae_core.worlds import LinearGaussian, Number, Views
 
 __all__ = ["METHODS", "GapExplorer", "GapState", "Method", "TemperatureExplorer",
@@ -82,7 +82,7 @@ class Method:
 
 
 def _one_product(num_modalities: int) -> Recipe:
-    return dataclasses.replace(recipes.wb_vae(num_modalities), aggregate=poe)
+    return dataclasses.replace(recipes.wb_vae(num_modalities), aggregation=Consensus(poe))
 
 
 _mmvae = partial(recipes.mmvae, latent="normal")  # log p(X) is known under a normal prior

@@ -21,6 +21,7 @@ DISTANCE_COST = 1.5  # pixels of line that a name may cover rather than take its
 CLASH = 1e4  # covers another name, or leaves the panel
 MARKER_INK = 60.0  # pixels of line that a marker counts as
 _ANCHOR = {side: Label(0, 0, "", side=side).anchor for side in SIDES}
+_BREAK = Layer("", [np.nan], [np.nan])  # type: ignore[arg-type]
 
 
 def best_labels(
@@ -34,29 +35,36 @@ def best_labels(
         names: the most important first.
     """
     left, right, bottom, top = panel.box
-    size = np.array([(right - left) * WIDTH, (top - bottom) * height])
+    width, tall = (right - left) * WIDTH, (top - bottom) * height
+    # All places of all names at once; only who clashes with whom has to wait for the choices.
+    places = [place for _, _, places in names for place in places]
+    ends = np.cumsum([0] + [len(places) for _, _, places in names])
+    letters = np.repeat([len(text) for text, _, _ in names], np.diff(ends))
+    columns = list(zip(*(place[:3] for place in places), strict=True)) or [(), (), ()]
+    shifts = [tuple(place[3:]) or (0.0, 0.0) for place in places]
+    anchors = np.reshape([_ANCHOR[side] for side in columns[2]], (-1, 2))
+    box = np.stack([LETTER[0] * letters, np.full(len(letters), LETTER[1])], axis=1)
+    corner = panel.placed(columns[0], columns[1], height) + np.reshape(shifts, (-1, 2))
+    corner = corner - box * anchors
+    boxes = np.concatenate([corner, corner + box], axis=1)
+    x0, y0, x1, y1 = boxes.T[:, :, None]
     x, y, ink = _ink_of(panel, height, layers)
-    taken = np.zeros((0, 4))
+    covered = ((x0 < x) & (x < x1) & (y0 < y) & (y < y1)).astype(float) @ ink
+    outside = ((x0 < 0) | (x1 > width + 20) | (y0 < 0) | (y1 > tall + 6))[:, 0]
+    cost = covered + CLASH * outside
+    chosen: list[int] = []
     labels = []
-    for text, color, places in names:
-        columns = list(zip(*(place[:3] for place in places), strict=True))
-        shifts = [tuple(place[3:]) or (0.0, 0.0) for place in places]
-        at = panel.placed(columns[0], columns[1], height) + shifts
-        box = np.array([LETTER[0] * len(text), LETTER[1]])
-        corner = at - box * [_ANCHOR[side] for side in columns[2]]
-        boxes = np.concatenate([corner, corner + box], axis=1)
-        x0, y0, x1, y1 = boxes.T[:, :, None]
-        covered = ((x0 < x) & (x < x1) & (y0 < y) & (y < y1)) @ ink
-        l0, b0, r0, t0 = taken.T
-        clashes = ((x0 < r0) & (l0 < x1) & (y0 < t0) & (b0 < y1)).sum(axis=1)
-        outside = (x0 < 0) | (x1 > size[0] + 20) | (y0 < 0) | (y1 > size[1] + 6)
-        cost = covered + CLASH * (clashes + outside[:, 0]) + DISTANCE_COST * np.arange(len(places))
-        best = int(cost.argmin())
-        taken = np.concatenate([taken, boxes[best][None]])
+    for (text, color, _), start, end in zip(names, ends[:-1], ends[1:], strict=True):
+        own = slice(start, end)
+        l0, b0, r0, t0 = boxes[chosen].T
+        clashes = (x0[own] < r0) & (l0 < x1[own]) & (y0[own] < t0) & (b0 < y1[own])
+        distance = DISTANCE_COST * np.arange(end - start)
+        best = int(start + (cost[own] + CLASH * clashes.sum(axis=1) + distance).argmin())
+        chosen.append(best)
+        x_best, y_best, side = (column[best] for column in columns)
         labels.append(
-            Label(float(columns[0][best]), float(columns[1][best]), text, color, columns[2][best],
-                  shift=shifts[best])  # type: ignore[arg-type]
-        )  # fmt: skip
+            Label(float(x_best), float(y_best), text, color, side, shift=shifts[best])  # type: ignore[arg-type]
+        )
     return labels
 
 
@@ -64,28 +72,25 @@ def _ink_of(
     panel: Panel, height: int, layers: Iterable[Layer]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points along lines and at markers, in pixels, and how much ink each stands for."""
-    xs, ys, inks = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
-    for layer in layers:
-        if not (layer.marker or layer.width):
-            continue
-        points = panel.placed(layer.x, layer.y, height)
-        if layer.marker:
-            xs.append(points[:, 0])
-            ys.append(points[:, 1])
-            inks.append(np.full(len(points), MARKER_INK))
-            continue
-        step = np.hypot(*np.diff(points, axis=0).T)
-        step[np.isnan(step)] = 0.0
-        along = np.concatenate([[0.0], step.cumsum()])
-        at = np.arange(STRIDE / 2, along[-1], STRIDE)
-        if len(at):
-            index = np.searchsorted(along, at, side="right") - 1
-            share = ((at - along[index]) / step[index])[:, None]
-            where = points[index] * (1 - share) + points[index + 1] * share
-            xs.append(where[:, 0])
-            ys.append(where[:, 1])
-            inks.append(np.full(len(at), STRIDE))
-    return np.concatenate(xs), np.concatenate(ys), np.concatenate(inks)
+    layers = list(layers)
+    marks = [layer for layer in layers if layer.marker]
+    # Lines one after the other, NaN between them.
+    lines = [p for layer in layers if layer.width and not layer.marker for p in (layer, _BREAK)]
+    points, at = (_placed(panel, height, parts) for parts in (lines, marks))
+    step = np.hypot(*np.diff(points, axis=0).T)
+    step[np.isnan(step)] = 0.0
+    along = np.concatenate([[0.0], step.cumsum()])
+    strides = np.arange(STRIDE / 2, along[-1], STRIDE)
+    index = np.searchsorted(along, strides, side="right") - 1
+    share = ((strides - along[index]) / step[index])[:, None]
+    between = points[index] * (1 - share) + points[index + 1] * share
+    ink = np.repeat([STRIDE, MARKER_INK], [len(between), len(at)])
+    return *np.concatenate([between, at]).T, ink
+
+
+def _placed(panel: Panel, height: int, layers: Sequence[Layer]) -> np.ndarray:
+    x, y = (np.concatenate([[], *(getattr(p, axis) for p in layers)]) for axis in "xy")
+    return panel.placed(x, y, height)
 
 
 def around(text: str, color: str, x: float, y: float, first: str = "right") -> Name:

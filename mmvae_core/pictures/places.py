@@ -21,7 +21,6 @@ DISTANCE_COST = 1.5  # pixels of line that a name may cover rather than take its
 CLASH = 1e4  # covers another name, or leaves the panel
 MARKER_INK = 60.0  # pixels of line that a marker counts as
 _ANCHOR = {side: Label(0, 0, "", side=side).anchor for side in SIDES}
-_BREAK = Layer("", [np.nan], [np.nan])  # type: ignore[arg-type]
 
 
 def best_labels(
@@ -36,61 +35,69 @@ def best_labels(
     """
     left, right, bottom, top = panel.box
     width, tall = (right - left) * WIDTH, (top - bottom) * height
-    # All places of all names at once; only who clashes with whom has to wait for the choices.
-    places = [place for _, _, places in names for place in places]
-    ends = np.cumsum([0] + [len(places) for _, _, places in names])
-    letters = np.repeat([len(text) for text, _, _ in names], np.diff(ends))
-    columns = list(zip(*(place[:3] for place in places), strict=True)) or [(), (), ()]
-    shifts = [tuple(place[3:]) or (0.0, 0.0) for place in places]
-    anchors = np.reshape([_ANCHOR[side] for side in columns[2]], (-1, 2))
-    box = np.stack([LETTER[0] * letters, np.full(len(letters), LETTER[1])], axis=1)
-    corner = panel.placed(columns[0], columns[1], height) + np.reshape(shifts, (-1, 2))
-    corner = corner - box * anchors
-    boxes = np.concatenate([corner, corner + box], axis=1)
-    x0, y0, x1, y1 = boxes.T[:, :, None]
-    x, y, ink = _ink_of(panel, height, layers)
-    covered = ((x0 < x) & (x < x1) & (y0 < y) & (y < y1)).astype(float) @ ink
-    outside = ((x0 < 0) | (x1 > width + 20) | (y0 < 0) | (y1 > tall + 6))[:, 0]
-    cost = covered + CLASH * outside
-    chosen: list[int] = []
-    labels = []
-    for (text, color, _), start, end in zip(names, ends[:-1], ends[1:], strict=True):
-        own = slice(start, end)
-        l0, b0, r0, t0 = boxes[chosen].T
-        clashes = (x0[own] < r0) & (l0 < x1[own]) & (y0[own] < t0) & (b0 < y1[own])
-        distance = DISTANCE_COST * np.arange(end - start)
-        best = int(start + (cost[own] + CLASH * clashes.sum(axis=1) + distance).argmin())
-        chosen.append(best)
-        x_best, y_best, side = (column[best] for column in columns)
+    places = [place for _, _, several in names for place in several]
+    if not places:
+        return []
+    x, y, sides = zip(*(place[:3] for place in places), strict=True)
+    shifts = [place[3:] or (0.0, 0.0) for place in places]
+    letters = [len(text) for text, _, several in names for _ in several]
+    size = np.stack([LETTER[0] * np.array(letters), np.full(len(places), LETTER[1])], axis=1)
+    low = panel.placed(x, y, height) + shifts - size * [_ANCHOR[side] for side in sides]
+    boxes = np.concatenate([low, low + size], axis=1)
+    x0, y0, x1, y1 = boxes.T
+    outside = (x0 < 0) | (x1 > width + 20) | (y0 < 0) | (y1 > tall + 6)
+    alone = _covered(boxes, *_ink_of(panel, height, layers)) + CLASH * outside
+    taken = np.zeros((len(names), 4))
+    labels: list[Label] = []
+    start = 0
+    for text, color, several in names:
+        mine = slice(start, start + len(several))
+        x0, y0, x1, y1 = boxes[mine].T[:, :, None]
+        l0, b0, r0, t0 = taken[: len(labels)].T
+        clashes = ((x0 < r0) & (l0 < x1) & (y0 < t0) & (b0 < y1)).sum(axis=1)
+        cost = alone[mine] + CLASH * clashes + DISTANCE_COST * np.arange(len(several))
+        best = start + int(cost.argmin())
+        taken[len(labels)] = boxes[best]
         labels.append(
-            Label(float(x_best), float(y_best), text, color, side, shift=shifts[best])  # type: ignore[arg-type]
+            Label(float(x[best]), float(y[best]), text, color, sides[best], shift=shifts[best])  # type: ignore[arg-type]
         )
+        start += len(several)
     return labels
+
+
+def _covered(boxes: np.ndarray, x: np.ndarray, y: np.ndarray, ink: np.ndarray) -> np.ndarray:
+    """How much ink lies in each of the boxes (left, lower, right, upper)."""
+    order = np.argsort(x, kind="stable")  # a box meets a short stretch of what is sorted by x
+    x, y, ink = x[order], y[order], ink[order]
+    first, last = np.searchsorted(x, boxes[:, 0], "right"), np.searchsorted(x, boxes[:, 2])
+    at = first[:, None] + np.arange(max(1, (last - first).max(initial=0)))
+    there = at < last[:, None]
+    up = np.append(y, np.nan)[np.where(there, at, len(y))]
+    inside = (boxes[:, 1:2] < up) & (up < boxes[:, 3:4])
+    return (np.append(ink, 0.0)[np.where(inside, at, len(y))]).sum(axis=1)
 
 
 def _ink_of(
     panel: Panel, height: int, layers: Iterable[Layer]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points along lines and at markers, in pixels, and how much ink each stands for."""
-    layers = list(layers)
-    marks = [layer for layer in layers if layer.marker]
-    # Lines one after the other, NaN between them.
-    lines = [p for layer in layers if layer.width and not layer.marker for p in (layer, _BREAK)]
-    points, at = (_placed(panel, height, parts) for parts in (lines, marks))
+    shown = [layer for layer in layers if layer.marker or layer.width]
+
+    def joined(parts: list[Layer]) -> np.ndarray:  # as one layer: numpy's calls take the time
+        x, y = ([v for p in parts for v in (getattr(p, axis), [np.nan])] for axis in "xy")
+        return panel.placed(np.concatenate(x or [[]]), np.concatenate(y or [[]]), height)
+
+    marks = joined([layer for layer in shown if layer.marker])
+    points = joined([layer for layer in shown if not layer.marker])
     step = np.hypot(*np.diff(points, axis=0).T)
     step[np.isnan(step)] = 0.0
     along = np.concatenate([[0.0], step.cumsum()])
-    strides = np.arange(STRIDE / 2, along[-1], STRIDE)
-    index = np.searchsorted(along, strides, side="right") - 1
-    share = ((strides - along[index]) / step[index])[:, None]
-    between = points[index] * (1 - share) + points[index + 1] * share
-    ink = np.repeat([STRIDE, MARKER_INK], [len(between), len(at)])
-    return *np.concatenate([between, at]).T, ink
-
-
-def _placed(panel: Panel, height: int, layers: Sequence[Layer]) -> np.ndarray:
-    x, y = (np.concatenate([[], *(getattr(p, axis) for p in layers)]) for axis in "xy")
-    return panel.placed(x, y, height)
+    at = np.arange(STRIDE / 2, along[-1], STRIDE)
+    index = np.searchsorted(along, at, side="right") - 1
+    share = ((at - along[index]) / step[index])[:, None]
+    lines = points[index] * (1 - share) + points[index + 1] * share if len(at) else points[:0]
+    x, y = np.concatenate([marks, lines]).T
+    return x, y, np.repeat([MARKER_INK, STRIDE], [len(marks), len(lines)])
 
 
 def around(text: str, color: str, x: float, y: float, first: str = "right") -> Name:

@@ -56,7 +56,7 @@ class Explorer:
         self.widget.add_class("mmvae-explorer")
         self.widget.add_class(type(self).__name__)
 
-    def state(self, **values: Any) -> Any:
+    def state(self, *args: Any, **values: Any) -> Any:
         """The numbers for these values of the controls."""
         raise NotImplementedError
 

@@ -1,6 +1,7 @@
 // Paints a Picture as SVG: panels with axes, layers, labels; words, a table. At most once a frame.
 const SVG = "http://www.w3.org/2000/svg";
 const NARROW = 640;               // pixels of width below which panels stand below each other
+const AIR = 4;                    // pixels between a point and a text beside it
 const stores = new WeakMap();     // by model: {scene, version of every part}
 
 const node = (parent, tag, attributes = {}) => {
@@ -67,7 +68,7 @@ function layout(scene, width) {
   return { boxes, width, height: y + 4, max: Math.min(15, (width - 50) / 20) };
 }
 
-const wide = label => label.text.length * label.size * 0.58;
+const wide = label => label.text.length * label.size * 0.66 + AIR;
 function margins(scene, name, full) {          // pixels that ticks and labels take beside a panel
   const panel = scene.panels[name];
   let before = panel.axes.includes("y") ? (panel.ylabel ? 54 : 36) : 8, after = 12;
@@ -178,7 +179,7 @@ function paintLabels(group, labels, panel, box) {
   const [px, py] = placer(panel, box);
   for (const { x, y, text, color, anchor, shift, size, bold } of labels) {
     const drop = [-0.2, 0.34, 0.8][Math.round(2 * anchor[1])] * size;   // to the base line
-    const place = { x: round(px(x) + shift[0]), y: round(py(y) - shift[1] + drop),
+    const place = { x: round(px(x) + shift[0] + AIR * (1 - 2 * anchor[0])), y: round(py(y) - shift[1] + drop),
       fill: color, "text-anchor": ["start", "middle", "end"][Math.round(2 * anchor[0])],
       class: "label", style: `font-size:${size}px;font-weight:${bold ? 700 : 400}` };
     node(group, "text", place).textContent = text;

@@ -81,7 +81,7 @@ STYLES: dict[str, Style] = {
     "mopoe": Style("MoPoE", VERMILION, "solid", "D"),
     "mvtcae": Style("MVTCAE", GOLD, "dashdot", "P", GOLD_TEXT),
     "mmvae": Style("MMVAE", GREEN, "dot", "^", GREEN_TEXT),
-    "mmvae_loose": Style("MMVAE loose", GREEN, "dash", "v", GREEN_TEXT),
+    "mmvae_loose": Style("MMVAE loose", GREEN, "dashdot", "v", GREEN_TEXT),
     "mmvae_tight": Style("MMVAE tight", GREEN, "solid", "v", GREEN_TEXT),
     "mmjsd": Style("mmJSD", "#7a9a00", "dash", "v", "#5c7400"),
     "mmvae_plus": Style("MMVAE+", GREEN, "solid", "<", GREEN_TEXT),

@@ -34,6 +34,7 @@ __all__ = ["MAX_COUNT", "QUESTION_SEED", "RHO_MAX", "RULES", "Crowd", "CrowdStat
 
 Array: TypeAlias = NDArray[np.float64]
 Number: TypeAlias = float | int
+Box: TypeAlias = tuple[float, float, float, float]
 
 MAX_COUNT = 20  # experts that a crowd has at most
 RHO_MAX = 0.95
@@ -139,6 +140,7 @@ class Opinions:
     ``says``: ``(N,)``. ``mean, std``: by rule, ``"poe"`` and ``"code"``, ``(N,)``. The truth is 0.
     """
 
+    rho: float
     says: Array
     mean: dict[str, Array]
     std: dict[str, Array]
@@ -157,7 +159,7 @@ def opinions(count: int = MAX_COUNT, rho: Number = 0.5, seed: int = 0) -> Opinio
     sure = torch.ones_like(says)
     by_rule = {"poe": poe(says, sure, first), "code": code(says, sure, first, rho=rho)}
     mean, std = ({name: pair[i].numpy() for name, pair in by_rule.items()} for i in (0, 1))
-    return Opinions(says.numpy(), mean, std)
+    return Opinions(float(rho), says.numpy(), mean, std)
 
 
 # --- picture -----------------------------------------------------------------------------------
@@ -176,8 +178,8 @@ def crowd_picture(state: CrowdState) -> Picture:
     peak = max(float(p.max()) for _, p in [*state.density.values(), state.odd])
     panels = {
         "variance": _by_count((0.035, 0.335, bottom, top), "Variance of the consensus",
-                              (0.0, VARIANCE_TOP)),
-        "weight": _by_count((0.385, 0.655, bottom, top), "Weight of the odd expert", weights),
+                              (0.0, VARIANCE_TOP), 0.5),
+        "weight": _by_count((0.385, 0.655, bottom, top), "Weight of the odd expert", weights, 0.5),
         "density": Panel((0.71, 0.985, bottom, top), "What is believed now", (-4.0, 8.0),
                          (0.0, 0.1 * np.ceil(11.5 * max(peak, 0.5))), "z", ticks=(2.0, None)),
     }  # fmt: skip
@@ -192,7 +194,7 @@ def crowd_picture(state: CrowdState) -> Picture:
         ("variance", state.variance, RULES),
         ("weight", state.weight, RULES[1:]),  # the mixture's is W2's
     ):
-        now = Layer(panel, [state.count] * 2, panels[panel].up, MUTED, width=1.0)
+        now = Layer(panel, [state.count] * 2, panels[panel].up, MUTED, width=1.0, opacity=0.6)
         layers |= {f"{panel} now": now}
         layers |= {f"{panel} {n}": curve(panel, _COUNT, values[n], STYLES[n]) for n in rules}
         for name in rules:
@@ -228,8 +230,8 @@ def _weight_range(state: CrowdState) -> tuple[float, float]:
     return min(-0.5, 0.5 * np.floor(2 * low - 0.2)), max(1.5, 0.5 * np.ceil(2 * high + 0.2))
 
 
-def _by_count(box: tuple[float, float, float, float], title: str, up: tuple[float, float]) -> Panel:
-    return Panel(box, title, _ACROSS, up, "experts asked, M", ticks=(5.0, None))
+def _by_count(box: Box, title: str, up: tuple[float, float], step: float) -> Panel:
+    return Panel(box, title, _ACROSS, up, "experts asked, M", ticks=(5.0, step))
 
 
 def _level(panel: str, y: float, **look: Any) -> Layer:
@@ -245,8 +247,10 @@ def _or_above(state: CrowdState, name: str) -> str:
 def _along(text: str, color: str, y: Array, top: float = np.inf) -> Name:
     """A curve's name, and places above and below it."""
     y = np.minimum(y, top)
-    return text, color, [(_COUNT[i], y[i], side, 0.0, up) for i in (16, 13, 10, 7, 4, 18)
-                         for side, up in (("above", 2.0), ("below", -2.0))]  # fmt: skip
+    return text, color, [
+        (_COUNT[i], y[i], side, 0.0, sign * far) for far in (2.0, 14.0, 26.0)
+        for i in (16, 13, 10, 7, 4, 18) for side, sign in (("above", 1), ("below", -1))
+    ]  # fmt: skip
 
 
 def _near_the_peak(rule: str, z: Array, p: Array) -> Name:
@@ -258,23 +262,20 @@ def _near_the_peak(rule: str, z: Array, p: Array) -> Name:
     ]  # fmt: skip
 
 
-def question_picture(
-    told: Opinions, crowd: CrowdState, rules: Sequence[str] = ("code", "poe")
-) -> Picture:
+def question_picture(told: Opinions, rules: Sequence[str] = ("code", "poe")) -> Picture:
     """What is believed after each of twenty opinions; beside it, how sure each rule is.
 
     Args:
         told: the opinions, and what is believed after each.
-        crowd: of the same ρ.
         rules: what is drawn; ``("poe",)`` leaves a prediction about CoDE open.
     """
     bottom, top = 0.15, 0.885
     reach = max(2.0, float(np.abs(told.says).max()) + 0.2)
     panels = {
         "told": _by_count((0.045, 0.615, bottom, top), "Twenty experts, one after the other",
-                          (-reach, reach)),
+                          (-reach, reach), 1.0),
         "variance": _by_count((0.685, 0.985, bottom, top), "How sure we may be: the variance",
-                              (0.0, 1.1)),
+                              (0.0, 1.1), 0.5),
     }  # fmt: skip
     layers: dict[str, Layer] = {}
     band = {n: [told.mean[n] + side * BAND * told.std[n] for side in (-1, 1)] for n in rules}
@@ -288,14 +289,14 @@ def question_picture(
     layers["says"] = Layer("told", _COUNT, told.says, NOTE, marker="o", size=7.0)
     sure: list[Label] = []
     for name in reversed(rules):
-        style, variance = STYLES[name], crowd.variance[name]
+        style, variance = STYLES[name], told.std[name] ** 2
         layers[f"variance {name}"] = curve("variance", _COUNT, variance, style)
         layers[f"points {name}"] = point("variance", _COUNT, variance, style, size=5.5)
         sure.append(Label(8, variance[7], style.label, style.text, "above right", (0, 8)))
     if "code" in rules:
-        layers["floor"] = _level("variance", crowd.rho, dash="dot", width=1.4)
-        text = f"the floor ρσ² = {number(crowd.rho, 2)}"
-        sure.append(Label(_ACROSS[1], crowd.rho, text, side="below left", shift=(0, -3)))
+        layers["floor"] = _level("variance", told.rho, dash="dot", width=1.4)
+        text = f"the floor ρσ² = {number(told.rho, 2)}"
+        sure.append(Label(_ACROSS[1], told.rho, text, side="below left", shift=(0, -3)))
     else:
         sure.append(Label(14, 0.55, "and rightly so?", side="centre"))
     names: list[Name] = [
@@ -411,8 +412,8 @@ def save_all(folder: str | Path) -> list[Path]:
     """Draw the pictures of the crowd: ``python -m course.many_experts``."""
     told = opinions(MAX_COUNT, 0.5, QUESTION_SEED)
     pictures = {
-        "question": question_picture(told, crowd_state(rho=0.5), ("poe",)),
-        "answer": question_picture(told, crowd_state(rho=0.5)),
+        "question": question_picture(told, ("poe",)),
+        "answer": question_picture(told),
         "crowd": crowd_picture(crowd_state(10, 0.5)),
         "odd": crowd_picture(crowd_state(10, 0.5, 4.0, 0.7)),
     }

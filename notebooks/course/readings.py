@@ -366,7 +366,7 @@ def readings_picture(state: ReadingsState) -> Picture:
     key = ((f"▲ z above {HIGH_Z}", HIGH), ("● between", NOTE), (f"◆ z below −{HIGH_Z}", LOW))
     labels = {
         "errors": [
-            *(Label(ends[0], ends[1], text, color, "below right", (6, -20.0 * i))
+            *(Label(ends[0], ends[1], text, color, "below right", (2, -4 - 20.0 * i))
               for i, (text, color) in enumerate(key)),
             Label(ends[1], ends[0], says, side="above left", shift=(-5, 5)),
         ],
@@ -422,21 +422,20 @@ def _rho_labels(panel: Panel, layers: Mapping[str, Layer], state: ReadingsState)
     for text, layer in (("ρ*", layers["matching"]), ("honest", layers["honest"])):
         if np.isfinite(layer.x[0]):
             names.append(around(text, INK, layer.x[0], layer.y[0], "above"))
-    shared = STYLES["code_shared_prior"]
-    for text, color, y in (
-        ("CoDE errs", STYLES["code"].text, state.actual_by_rho),
-        ("CoDE says", STYLES["code"].text, state.reported_by_rho),
-        ("the posterior", INK, np.full(96, state.posterior)),
-        ("PoE says", STYLES["poe"].text, np.full(96, state.reported["poe"])),
-        (shared.label, shared.text, np.full(96, _shared(state))),
+    flat = np.ones(96)
+    above, below = ("above", 0.0, 4.0), ("below", 0.0, -4.0)
+    right, left = ("right", 2.0, -9.0), ("left", -2.0, 9.0)
+    shared, poe = STYLES["code_shared_prior"], STYLES["poe"]
+    for text, color, y, sides in (
+        ("CoDE errs", STYLES["code"].text, state.actual_by_rho, (above, below, left, right)),
+        ("CoDE says", STYLES["code"].text, state.reported_by_rho, (right, above, left, below)),
+        ("the posterior", INK, flat * state.posterior, (above, below)),
+        ("PoE says", poe.text, flat * state.reported["poe"], (above, below)),
+        (shared.label, shared.text, flat * _shared(state), (above, below)),
     ):
         if np.isfinite(y[0]):
-            names.append((text, color, [
-                (state.rho_grid[i], y[i], side, shift, up)
-                for i in (13, 75, 25, 62, 38, 50, 85)
-                for side, shift, up in (("above", 0.0, 2.0), ("below", 0.0, -2.0),
-                                        ("left", -6.0, 9.0), ("right", 6.0, -9.0))
-            ]))  # fmt: skip
+            names.append((text, color, [(state.rho_grid[i], y[i], *side) for side in sides
+                                        for i in (13, 75, 25, 62, 38, 50, 85)]))  # fmt: skip
     return best_labels(panel, HEIGHT, layers.values(), names)
 
 

@@ -421,9 +421,10 @@ def _rho_labels(panel: Panel, layers: Mapping[str, Layer], state: ReadingsState)
     names: list[Name] = []
     for text, layer in (("ρ*", layers["matching"]), ("honest", layers["honest"])):
         if np.isfinite(layer.x[0]):
-            names.append(around(text, INK, layer.x[0], layer.y[0], "above"))
+            x, y = layer.x[0], layer.y[0]
+            names.append((text, INK, [(x, y, "left", -2.0, 12.0), *around(text, INK, x, y)[2]]))
     flat = np.ones(96)
-    above, below = ("above", 0.0, 4.0), ("below", 0.0, -4.0)
+    above, below = ("above", 0.0, 6.0), ("below", 0.0, -4.0)
     right, left = ("right", 2.0, -9.0), ("left", -2.0, 9.0)
     shared, poe = STYLES["code_shared_prior"], STYLES["poe"]
     for text, color, y, sides in (

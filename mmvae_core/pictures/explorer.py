@@ -49,7 +49,7 @@ class Explorer:
         self._held = False
         self.error = ErrorLine()
         self.now = self.state(**self.values())
-        self.canvas = Canvas(*self._shown())
+        self.canvas = self._canvas()
         for control in self.inputs.values():
             control.observe(self._moved, "value")
         self.widget = widgets.VBox([*self._above(), self._board(), self.error, self.canvas])
@@ -95,6 +95,10 @@ class Explorer:
     def _known(what: str, names: Mapping[str, Any], there: Mapping[str, Any]) -> None:
         if unknown := set(names) - set(there):
             raise ValueError(f"no {what} {sorted(unknown)}; there are {sorted(there)}")
+
+    def _canvas(self) -> Any:
+        """What paints: anything with ``picture`` and ``show`` that is a widget."""
+        return Canvas(*self._shown())
 
     def _moved(self, _: Any = None) -> None:
         if self._held:

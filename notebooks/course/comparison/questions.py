@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from mmvae_core.comparison.judging import written
-from mmvae_core.comparison.results import FULL, SCORES, Results, difference
-from mmvae_core.comparison.states import by_value, weights_by_subset
+from course.comparison.results import FULL, SCORES, Results, difference, written
+from course.comparison.states import by_value, weights_by_subset
 
-__all__ = ["NOT_RUN", "Answer", "Line", "answers", "compared"]
+__all__ = ["NOT_RUN", "Answer", "answers"]
 
 NOT_RUN = "not yet run"
-SHOWN = ("log_likelihood", "conditional_coherence", "unconditional_coherence", "linear_accuracy")
 SHORT = {
     "log_likelihood": "nats", "conditional_coherence": "conditional coherence",
     "unconditional_coherence": "unconditional coherence", "linear_accuracy": "linear accuracy",
     "processor_seconds": "seconds",
 }  # fmt: skip
+SHOWN = tuple(SHORT)[:4]
 NAMES = {1: "better", -1: "worse", 0: "within seeds"}
+RHOS = {"learned": "learned", "shared_prior": "of the shared prior"}
 
 
 class Line(NamedTuple):
@@ -44,13 +44,13 @@ def answers(results: Results, data: str = "polymnist") -> list[Answer]:
     for question, answer in _QUESTIONS.items():
         used: list[str] = []
         lines = list(answer(results, data, used))
-        short = "; ".join(dict.fromkeys(_summed(lines))) or NOT_RUN
-        texts = tuple(line.text for line in lines if line.text)
+        short = "; ".join(_summed(lines)) or NOT_RUN
+        texts = tuple(line.text for line in lines)
         found.append(Answer(question, short, texts, results.only(used).behind))
     return found
 
 
-def compared(
+def _compared(
     one: tuple[str, Results], other: tuple[str, Results], scores: Iterable[str] = SHOWN
 ) -> Iterator[Line]:
     """``one`` against ``other``: differences, and whether seeds tell them apart.
@@ -70,7 +70,7 @@ def compared(
             f"{written(theirs, decimals)}: {NAMES[signs[-1]]})"
         )
     if parts:
-        text = "; ".join(parts).replace("-", "\u2212")
+        text = "; ".join(parts).replace("-", "−")
         yield Line(one[0], f"{one[0]} against {other[0]}: {text}", tuple(signs))
 
 
@@ -96,10 +96,10 @@ def _start(results: Results, data: str, used: list[str]) -> Iterator[Line]:
 
     for start in (0.5, 0.95):
         bounded, free = at("bounded", start), at("exponential", start)
-        for line in compared(("the bound σ < 1", bounded), ("σ free", free)):
+        for line in _compared(("the bound σ < 1", bounded), ("σ free", free)):
             yield line._replace(text=f"started at {start:g}: {line.text}")
     for scale, name in (("bounded", "σ < 1"), ("exponential", "σ free")):
-        for line in compared(("a start at 0.5", at(scale, 0.5)), ("at 0.95", at(scale, 0.95))):
+        for line in _compared(("a start at 0.5", at(scale, 0.5)), ("at 0.95", at(scale, 0.95))):
             yield line._replace(text=f"{name}: {line.text}")
 
 
@@ -108,37 +108,33 @@ def _prior_once(results: Results, data: str, used: list[str]) -> Iterator[Line]:
     searched = results.select(recipe="code_vae", data=data, rho=...)
     used.extend([*once.runs["key"], *searched.runs["key"]])
     for rho in by_value(searched, "rho", "log_likelihood"):
-        name = f"CoDE, ρ = {rho:g}" if not isinstance(rho, str) else f"CoDE, ρ {_said(rho)}"
+        name = f"CoDE, ρ {RHOS.get(rho, rho)}" if isinstance(rho, str) else f"CoDE, ρ = {rho:g}"
         one = ("PoE with the prior once", once)
-        yield from compared(one, (name, searched.select(rho=rho)), SHOWN[:2])
+        yield from _compared(one, (name, searched.select(rho=rho)), SHOWN[:2])
 
 
 def _unsearched(word: str) -> Callable[[Results, str, list[str]], Iterator[Line]]:
     def answer(results: Results, data: str, used: list[str]) -> Iterator[Line]:
         every = results.select(recipe="code_vae", data=data, rho=...)
         used.extend(every.runs["key"])
-        one = (f"ρ {_said(word)}", every.select(rho=word))
         for score in SHOWN:
-            by_rho = {
-                rho: value for rho, value in by_value(every, "rho", score).items()
-                if not isinstance(rho, str)
-            }  # fmt: skip
-            if by_rho:
-                best = max(by_rho, key=lambda rho: by_rho[rho].mean)
-                other = (f"the best of {len(by_rho)} (ρ = {best:g})", every.select(rho=best))
-                yield from compared(one, other, [score])
+            values = by_value(every, "rho", score)
+            means = {rho: v.mean for rho, v in values.items() if not isinstance(rho, str)}
+            if means:
+                best = max(means, key=means.__getitem__)
+                other = (f"the best of {len(means)} (ρ = {best:g})", every.select(rho=best))
+                one = (f"ρ {RHOS[word]}", every.select(rho=word))
+                yield from _compared(one, other, [score])
 
     return answer
 
 
 def _predicted(results: Results, data: str, used: list[str]) -> Iterator[Line]:
-    runs = results.select(recipe="code_vae", data=data, entropy_scale=...)
-    table = weights_by_subset(runs)
+    table = weights_by_subset(results.select(recipe="code_vae", data=data, entropy_scale=...))
     used.extend(table["key"].unique())
     for gamma, part in table.groupby("entropy_scale"):
-        equal = 1 / part["given"].nunique()
         off = (part["weight"] - part["predicted"]).abs()
-        moved = (part["weight"] - equal).abs().mean()
+        moved = (part["weight"] - 1 / part["given"].nunique()).abs().mean()
         best = part.groupby("given")["weight"].mean()
         yield Line(
             f"γ = {gamma:g}: off by {off.mean():.4f}, where weights are {moved:.4f} off equal ones",
@@ -159,31 +155,26 @@ def _sampled(results: Results, data: str, used: list[str]) -> Iterator[Line]:
         drawn = results.select(**every, subset_samples=number, batch_size=..., epochs=...).runs
         used.extend(drawn["key"])
         for (batch, epochs), runs in drawn.groupby(["batch_size", "epochs"]):
-            part = results.only(runs["key"])
             if number is None and epochs in usual:
                 continue
-            name = "all 7 subsets" if number is None else f"{number} of 7 subsets"
+            name = f"{number or 'all'}{' of' if number else ''} 7 subsets"
             name += f", {batch:g} samples a step, {epochs:g} epochs"
             # What takes longer than all subsets do is held against these for longer.
             rival = ("all 7", whole)
             if number is not None and epochs not in usual and len(longer):
                 rival = (f"all 7, {longer.runs['epochs'].max():g} epochs", longer)
-            yield from compared((name, part), rival, [*SHOWN, "processor_seconds"])
+            part = results.only(runs["key"])
+            yield from _compared((name, part), rival, [*SHOWN, "processor_seconds"])
 
 
 def _precision(results: Results, data: str, used: list[str]) -> Iterator[Line]:
     for world, size in ((data, "small"), (f"{FULL}{data}", "full size")):
         code = results.select(recipe="code_vae", data=world, mixed_precision=..., epochs=...)
         single = code.select(mixed_precision=False, epochs=...)
-        lengths = [*single.runs["epochs"].unique()]
-        half = code.select(mixed_precision=True, epochs=lengths)
+        half = code.select(mixed_precision=True, epochs=[*single.runs["epochs"].unique()])
         if len(half):
             used.extend([*single.runs["key"], *half.runs["key"]])
-        yield from compared((f"bfloat16, {size}", half), ("float32", single))
-
-
-def _said(rho: str) -> str:
-    return {"learned": "learned", "shared_prior": "of the shared prior"}.get(rho, rho)
+        yield from _compared((f"bfloat16, {size}", half), ("float32", single))
 
 
 _QUESTIONS: dict[str, Callable[[Results, str, list[str]], Iterator[Line]]] = {

@@ -1,4 +1,4 @@
-"""The table of a sweep, a selection of its runs, and each run's scores.
+"""The table of a sweep, a selection of its runs, each run's scores, and what seeds can decide.
 
 A table has a row for every measured number; a comparison wants a few numbers a run. The scores:
 
@@ -25,7 +25,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 from inspect import signature
-from math import nan
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,17 +36,8 @@ from mmvae_core import data as datasets
 from mmvae_core import recipes, sweeps
 from mmvae_core.sweeps import Run
 
-__all__ = [
-    "SCORES",
-    "USUAL",
-    "Results",
-    "Score",
-    "Spread",
-    "difference",
-    "paired_difference",
-    "spread",
-    "usual",
-]
+__all__ = ["SCORES", "USUAL", "Results", "Score", "Spread", "difference", "known_score",
+           "paired_difference", "spread", "usual", "written"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,6 +50,11 @@ class Score:
     label: str
     better: int
     decimals: int = 2
+
+    @property
+    def axis(self) -> str:
+        """The label, with an arrow to the good end."""
+        return f"{self.label} {'→' if self.better > 0 else '←'}"
 
 
 SCORES: dict[str, Score] = {
@@ -96,6 +91,20 @@ def usual(data: str) -> dict[str, Any]:
     return {**(USUAL_AT_FULL_SIZE if full else USUAL), "modalities": modalities}
 
 
+def known_score(name: str) -> Score:
+    """The score of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in SCORES:
+        raise ValueError(f"no score is called {name!r}; there are {', '.join(SCORES)}")
+    return SCORES[name]
+
+
+# Seeds -------------------------------------------------------------------------------------------
+
+
 class Spread(NamedTuple):
     """Mean and standard deviation over runs that differ in their seed alone."""
 
@@ -108,6 +117,11 @@ class Spread(NamedTuple):
         """How many runs."""
         return len(self.values)
 
+    @property
+    def arm(self) -> float:
+        """The standard deviation, 0 where there is a single run: what a picture shows."""
+        return 0.0 if np.isnan(self.sd) else self.sd
+
 
 def spread(values: Iterable[float]) -> Spread:
     """Mean and standard deviation (n − 1) of ``values``, those that are not NaN.
@@ -115,11 +129,16 @@ def spread(values: Iterable[float]) -> Spread:
     >>> spread([1.0, 2.0, 3.0])
     Spread(mean=2.0, sd=1.0, values=(1.0, 2.0, 3.0))
     """
-    known = tuple(float(value) for value in values if not np.isnan(value))
-    if not known:
-        return Spread(nan, nan, ())
-    sd = float(np.std(known, ddof=1)) if len(known) > 1 else nan
-    return Spread(float(np.mean(known)), sd, known)
+    known = pd.Series(values, dtype=float).dropna()
+    return Spread(float(known.mean()), float(known.std()), tuple(known.tolist()))
+
+
+def written(value: Spread, decimals: int) -> str:
+    """Mean and spread as text; the spread is left out where there is one run only."""
+    text = f"{value.mean:.{decimals}f}"
+    if not np.isnan(value.sd):
+        text += f" ± {value.sd:.{decimals}f}"
+    return text.replace("-", "−")
 
 
 def difference(one: Spread, other: Spread) -> tuple[float, int]:
@@ -137,12 +156,10 @@ def difference(one: Spread, other: Spread) -> tuple[float, int]:
     gap = one.mean - other.mean
     if min(one.seeds, other.seeds) < 2 or gap == 0:
         return gap, 0
-    if one.sd == other.sd == 0:
-        return gap, 1 if gap > 0 else -1
-    p = stats.ttest_ind_from_stats(
-        one.mean, one.sd, one.seeds, other.mean, other.sd, other.seeds, equal_var=False
-    ).pvalue
-    return gap, (1 if gap > 0 else -1) if p < SURE else 0
+    p = 0.0  # of two means without any spread
+    if one.sd or other.sd:
+        p = stats.ttest_ind_from_stats(*_told(one), *_told(other), equal_var=False).pvalue
+    return gap, int(np.sign(gap)) if p < SURE else 0
 
 
 def paired_difference(one: Spread, other: Spread) -> tuple[float, int]:
@@ -155,14 +172,18 @@ def paired_difference(one: Spread, other: Spread) -> tuple[float, int]:
     """
     if one.seeds != other.seeds:
         raise ValueError(f"{one.seeds} and {other.seeds} values cannot be those of the same runs")
-    apart = spread([a - b for a, b in zip(one.values, other.values, strict=True)])
+    apart = spread(np.subtract(one.values, other.values))
     if apart.seeds < 2 or apart.mean == 0:
         return apart.mean, 0
-    sign = 1 if apart.mean > 0 else -1
-    if apart.sd == 0:
-        return apart.mean, sign
-    t = abs(apart.mean) / (apart.sd / apart.seeds**0.5)
-    return apart.mean, sign if 2 * stats.t.sf(t, apart.seeds - 1) < SURE else 0
+    p = stats.ttest_1samp(apart.values, 0.0).pvalue if apart.sd else 0.0
+    return apart.mean, int(np.sign(apart.mean)) if p < SURE else 0
+
+
+def _told(value: Spread) -> tuple[float, float, int]:
+    return value.mean, value.sd, value.seeds
+
+
+# Runs --------------------------------------------------------------------------------------------
 
 
 class Results:
@@ -211,26 +232,23 @@ class Results:
             ValueError: no run has such a column.
         """
         runs = self.runs
-        unknown = sorted(set(wanted) - set(runs.columns))
-        if unknown:
+        if unknown := sorted(set(wanted) - set(runs.columns)):
             known = ", ".join(sorted(runs.columns))
             raise ValueError(f"the runs have no column {', '.join(unknown)}; they have {known}")
         keep = np.ones(len(runs), dtype=bool)
         for name, value in wanted.items():
-            keep &= np.array([_is(cell, value) for cell in runs[name]], dtype=bool)
-        for name in {"modalities", *USUAL} - set(wanted):
-            cells = zip(runs[name], runs["data"], strict=True)
-            keep &= np.array([_is(cell, usual(data)[name]) for cell, data in cells], dtype=bool)
-        for name in set(TRAINING) - set(wanted):
-            lengths = [self._training[data][TRAINING.index(name)] for data in runs["data"]]
-            keep &= (runs[name] == lengths).to_numpy()
-        told = zip(runs["recipe"], runs["modalities"], runs["options"], strict=True)
-        keep &= np.array([_unusual(*options) <= set(wanted) for options in told], dtype=bool)
+            keep &= _are(runs, name, value)
+        for data in runs["data"].unique():
+            others = (runs["data"] != data).to_numpy()
+            common = {**usual(data), **dict(zip(TRAINING, self._training[data], strict=True))}
+            for name in set(common) - set(wanted):
+                keep &= others | _are(runs, name, common[name])
+        told = [options <= set(wanted) for options in _unusual_options(runs)]
+        keep &= np.array(told, dtype=bool)
         return self.only(runs["key"][keep])
 
     def only(self, keys: Collection[str]) -> Results:
         """The runs with these keys."""
-        keys = set(keys)
         part = Results.__new__(Results)
         part.failed, part._training = self.failed, self._training
         part.rows = self.rows[self.rows["key"].isin(keys)].reset_index(drop=True)
@@ -239,14 +257,13 @@ class Results:
 
     def joined(self, other: Results) -> Results:
         """These runs and those of another table; of a run in both, the other's rows."""
-        mine = self.rows[~self.rows["key"].isin(set(other.runs["key"]))]
+        mine = self.rows[~self.rows["key"].isin(other.runs["key"])]
         parts = [part for part in (mine, other.rows, self.failed, other.failed) if len(part)]
         return Results(pd.concat(parts, ignore_index=True)) if parts else self
 
     def score(self, name: str) -> Spread:
         """The spread of one score over all runs here."""
-        if name not in SCORES:
-            raise ValueError(f"no score is called {name!r}; there are {', '.join(SCORES)}")
+        known_score(name)
         return spread(self.runs[name])
 
     def of_runs(self, runs: Iterable[Run]) -> tuple[int, int]:
@@ -296,25 +313,19 @@ def _scored(rows: pd.DataFrame) -> pd.DataFrame:
 
     def mean(metric: str, wanted: pd.Series | None = None) -> pd.Series:
         part = rows[(rows["metric"] == metric) & (True if wanted is None else wanted)]
-        return part.groupby("key")["value"].mean()
+        return part.groupby("key")["value"].mean().reindex(runs.index).astype(float)
 
     prior = rows["given"] == "prior"
     size = rows["given"].str.count(r"\+") + 1
-    scores = {
-        "conditional_coherence": mean("conditional_coherence"),
-        "unconditional_coherence": mean("unconditional_coherence"),
-        "log_likelihood": mean("log_likelihood", size == rows["modalities"]),
-        "conditional_frechet": mean("classifier_frechet", ~prior),
-        "unconditional_frechet": mean("classifier_frechet", prior),
-        "linear_accuracy": mean("linear_accuracy"),
-        "imputation_error": mean("imputation_error"),
-    }
-    for name, values in scores.items():
-        runs[name] = values.reindex(runs.index).astype(float)
+    for name in ("conditional_coherence", "unconditional_coherence", "linear_accuracy",
+                 "imputation_error"):  # fmt: skip
+        runs[name] = mean(name)
+    runs["conditional_frechet"] = mean("classifier_frechet", ~prior)
+    runs["unconditional_frechet"] = mean("classifier_frechet", prior)
     own = rows[(rows["metric"] == "subset_log_likelihood") & (size == 1)]
     apart = own.groupby("key")["value"].sum().reindex(runs.index)
-    runs["log_likelihood"] = runs["log_likelihood"].where(runs["recipe"] != "vae", apart)
-    runs.loc[runs["recipe"].isin(NO_JOINT_MODEL), "log_likelihood"] = nan
+    joint = mean("log_likelihood", size == rows["modalities"]).where(runs["recipe"] != "vae", apart)
+    runs["log_likelihood"] = joint.where(~runs["recipe"].isin(NO_JOINT_MODEL))
     seconds = runs["processor_seconds"].astype(float)
     longest = seconds.groupby([runs[name] for name in _CONFIGURATION]).transform("max")
     lasted = runs["training_seconds"].astype(float).fillna(0.0)
@@ -328,28 +339,35 @@ def _usual_training(runs: pd.DataFrame) -> dict[str, tuple[int, ...]]:
     those equally many, the longest."""
     found: dict[str, tuple[int, ...]] = {}
     for data, part in runs.drop_duplicates(_CONFIGURATION).groupby("data"):
-        cells = zip(part["recipe"], part["modalities"], part["options"], strict=True)
-        plain = np.array([not _unusual(*told) for told in cells], dtype=bool)
+        plain = np.array([not options for options in _unusual_options(part)], dtype=bool)
         for name, value in usual(data).items():
-            plain &= np.array([_is(cell, value) for cell in part[name]], dtype=bool)
+            plain &= _are(part, name, value)
         counts = (part[plain] if plain.any() else part).groupby(list(TRAINING)).size()
         found[data] = max(counts.index, key=lambda pair: (counts[pair], pair[::-1]))
     return found
 
 
+def _unusual_options(runs: pd.DataFrame) -> list[set[str]]:
+    """The options of every run's recipe that are not its defaults, by name."""
+    cells = zip(runs["recipe"], runs["modalities"], runs["options"], strict=True)
+    return [_unusual(*told) for told in cells]
+
+
 @cache
 def _unusual(recipe: str, modalities: int, options: str) -> set[str]:
-    """The options of a recipe that are not its defaults, by name."""
     usually = recipes.build(recipe, int(modalities)).options
     given = json.loads(options)
     return {name for name, value in given.items() if value != usually.get(name)}
 
 
-def _is(cell: Any, wanted: Any) -> bool:
-    """Whether a cell has the wanted value, or one of several. 1 is 1.0; nothing is None or NaN."""
+def _are(runs: pd.DataFrame, name: str, wanted: Any) -> np.ndarray:
+    """Which runs have the wanted value, or one of several. 1 is 1.0; nothing is None or NaN."""
+    column = runs[name]
     if wanted is ...:
-        return True
+        return np.ones(len(column), dtype=bool)
     if isinstance(wanted, (list, tuple, set, range)):
-        return any(_is(cell, one) for one in wanted)
-    missing = cell is None or (isinstance(cell, float) and bool(np.isnan(cell)))
-    return missing if wanted is None else not missing and bool(cell == wanted)
+        return np.any([np.zeros(len(column), dtype=bool),
+                       *(_are(runs, name, one) for one in wanted)], axis=0)  # fmt: skip
+    if wanted is None:
+        return column.isna().to_numpy()
+    return np.array([bool(cell == wanted) for cell in column], dtype=bool)

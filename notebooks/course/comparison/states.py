@@ -1,9 +1,11 @@
-"""What each picture of notebook 07 shows, as numbers."""
+"""What each picture and each table of notebook 07 shows, as numbers and as text."""
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,30 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from mmvae_core.comparison.judging import written
-from mmvae_core.comparison.results import SCORES, Results, Spread, spread, usual
+from course.comparison.published import TABLES
+from course.comparison.results import SCORES, Results, Spread, known_score, spread, usual, written
 from mmvae_core.metrics.weights import predicted_weights
-from mmvae_core.published import TABLES
 
-__all__ = [
-    "Mark",
-    "Speed",
-    "baseline_marks",
-    "baseline_runs",
-    "by_cardinality",
-    "by_value",
-    "checks",
-    "clean_pictures",
-    "gpu_steps",
-    "quality_gap",
-    "rank",
-    "rho_search",
-    "score_sheet",
-    "speed",
-    "starts",
-    "trade_off",
-    "weights_by_subset",
-]
+__all__ = ["Mark", "Sheet", "Speed", "baseline_marks", "baseline_runs", "by_cardinality",
+           "by_value", "checks", "clean_pictures", "gpu_steps", "quality_gap", "rank", "rho_search",
+           "score_sheet", "speed", "starts", "trade_off", "weights_by_subset"]  # fmt: skip
 
 
 class Mark(NamedTuple):
@@ -60,7 +45,7 @@ def trade_off(results: Results, x: str, y: str, by: Sequence[str] = ("recipe",))
     """Every configuration as a point of two scores, with its spread over seeds.
 
     Args:
-        x, y: names from :data:`SCORES`.
+        x, y: names from :data:`~course.comparison.results.SCORES`.
         by: columns that tell configurations apart, the recipe first.
 
     Returns:
@@ -68,14 +53,13 @@ def trade_off(results: Results, x: str, y: str, by: Sequence[str] = ("recipe",))
         configuration without one of the two is left out.
     """
     for name in (x, y):
-        if name not in SCORES:
-            raise ValueError(f"no score is called {name!r}; there are {', '.join(SCORES)}")
+        known_score(name)
     marks = []
-    for name, part in results.runs.groupby(list(by), dropna=False, sort=True):
-        mark = Mark(
-            tuple(name), spread(part[x]), spread(part[y]), tuple(part["key"]),
-            tuple(part.dropna(subset=[x, y])[[x, y]].itertuples(index=False, name=None)),
-        )  # fmt: skip
+    columns = list(dict.fromkeys([*by, "key", x, y]))
+    for name, part in results.runs[columns].groupby(list(by), dropna=False, sort=True):
+        both = part.dropna(subset=[x, y])[[x, y]]
+        points = tuple(both.itertuples(index=False, name=None))
+        mark = Mark(tuple(name), spread(part[x]), spread(part[y]), tuple(part["key"]), points)
         if mark.x.seeds and mark.y.seeds:
             marks.append(mark)
     return marks
@@ -83,14 +67,19 @@ def trade_off(results: Results, x: str, y: str, by: Sequence[str] = ("recipe",))
 
 def by_value(results: Results, column: str, score: str) -> dict[Any, Spread]:
     """A score for every value of one column: None first, numbers in order, words after them."""
-    if score not in SCORES:
-        raise ValueError(f"no score is called {score!r}; there are {', '.join(SCORES)}")
-    groups: dict[Any, list[float]] = {}
-    for value, number in zip(results.runs[column], results.runs[score], strict=True):
-        groups.setdefault(None if pd.isna(value) else value, []).append(number)
-    found = {value: spread(numbers) for value, numbers in groups.items()}
+    known_score(score)
+    groups = results.runs.groupby(column, dropna=False, sort=False)[score]
+    found = {None if pd.isna(value) else value: spread(part) for value, part in groups}
     ordered = sorted(found, key=lambda v: (v is not None, isinstance(v, str), v or 0))
     return {value: found[value] for value in ordered if found[value].seeds}
+
+
+def _spreads(values: pd.Series, *levels: str) -> dict[str, dict[Any, Spread]]:
+    """Numbers of runs by two levels of their index, the recipe first, as spreads."""
+    found: dict[str, dict[Any, Spread]] = {}
+    for (recipe, place), part in values.groupby(level=list(levels)):
+        found.setdefault(str(recipe), {})[int(place)] = spread(part)
+    return found
 
 
 def by_cardinality(results: Results, metric: str) -> dict[str, dict[int, Spread]]:
@@ -101,13 +90,10 @@ def by_cardinality(results: Results, metric: str) -> dict[str, dict[int, Spread]
         is taken inside every run first, so that the spread is that of seeds.
     """
     rows = results.rows
-    rows = rows[(rows["metric"] == metric) & (rows["given"] != "prior") & (rows["given"] != "")]
-    sizes = rows["given"].str.count(r"\+") + 1
-    means = rows.groupby(["recipe", sizes.rename("size"), "key"], sort=False)["value"].mean()
-    found: dict[str, dict[int, Spread]] = {}
-    for (recipe, size), part in means.groupby(level=["recipe", "size"]):
-        found.setdefault(str(recipe), {})[int(size)] = spread(part)
-    return found
+    rows = rows[(rows["metric"] == metric) & ~rows["given"].isin(["prior", ""])]
+    sizes = (rows["given"].str.count(r"\+") + 1).rename("size")
+    means = rows.groupby(["recipe", sizes, "key"], sort=False)["value"].mean()
+    return _spreads(means, "recipe", "size")
 
 
 def quality_gap(
@@ -129,57 +115,44 @@ def quality_gap(
     """
     rows = results.rows
     rows = rows[(rows["metric"] == "classifier_frechet") & (rows["generated"] == modality)]
-    unimodal = rows["recipe"] == "vae"
-    if conditional:
-        # Given other modalities a unimodal VAE knows nothing of this one.
-        rows = rows[np.where(unimodal, rows["given"] == modality, rows["given"] != "prior")]
-    else:
-        rows = rows[rows["given"] == "prior"]
+    unimodal, prior = rows["recipe"] == "vae", rows["given"] == "prior"
+    # Given other modalities a unimodal VAE knows nothing of this one.
+    given = np.where(unimodal, rows["given"] == modality, ~prior)
+    rows = rows[given if conditional else prior]
     distance = rows.groupby(["recipe", "modalities", "key"], sort=False)["value"].mean()
-    recipes = distance.index.get_level_values("recipe")
-    alone = distance[recipes == "vae"]
+    alone = distance[distance.index.get_level_values("recipe") == "vae"]
     if not len(alone):
         return {}
-    found: dict[str, dict[int, Spread]] = {"vae": {1: spread(alone - alone.mean())}}
-    others = distance[recipes != "vae"] - alone.mean()
-    for (recipe, modalities), part in others.groupby(level=["recipe", "modalities"]):
-        found.setdefault(str(recipe), {})[int(modalities)] = spread(part)
-    return found
+    others = distance.drop("vae", level="recipe") - alone.mean()
+    return {"vae": {1: spread(alone - alone.mean())}} | _spreads(others, "recipe", "modalities")
 
 
 def weights_by_subset(results: Results) -> pd.DataFrame:
     """Learned weights beside what the bounds predict, a line a run and subset.
 
     Returns:
-        Columns ``key, seed, entropy_scale, given, size, weight, predicted, bound, trace``; the
-        bound is that of the objective, E_q[log p(X|z)] − beta KL, measured on test data after
-        training, so a weight can differ from its prediction by what the bounds still moved.
+        Columns ``key, entropy_scale, given, size, weight, predicted, bound, trace``; the bound is
+        that of the objective, E_q[log p(X|z)] − beta KL, measured on test data after training, so a
+        weight can differ from its prediction by what the bounds still moved.
     """
-    columns = ["key", "seed", "entropy_scale", "given", "size", "weight", "predicted", "bound",
-               "trace"]  # fmt: skip
-    lines = []
-    for _, run in results.runs.iterrows():
-        rows = results.rows[results.rows["key"] == run["key"]]
-        by = {
-            metric: dict(zip(part["given"], part["value"], strict=True))
-            for metric, part in rows.groupby("metric")
-        }
-        weights, bounds = by.get("mixture_weight", {}), by.get("bound", {})
-        if not weights or not set(weights) <= set(bounds):
-            continue
-        beta = float(run["beta"])
-        objective = {
-            name: bounds[name] - (beta - 1) * (by["kl"][name] if beta != 1 else 0.0)
-            for name in weights
-        }
-        gamma = run["entropy_scale"]
-        best = predicted_weights(objective, float(gamma)) if gamma else {}
-        for name, weight in weights.items():
-            lines.append(
-                (run["key"], run["seed"], gamma, name, name.count("+") + 1, weight,
-                 best.get(name), objective[name], by.get("posterior_trace", {}).get(name))
-            )  # fmt: skip
-    return pd.DataFrame(lines, columns=columns)
+    names = {"mixture_weight": "weight", "bound": "bound", "kl": "kl", "posterior_trace": "trace"}
+    rows = results.rows[results.rows["metric"].isin(names)]
+    wide = rows.pivot_table("value", ["key", "given"], "metric", sort=False)
+    wide = wide.reindex(columns=list(names)).rename(columns=names)
+    runs = results.runs[["key", "entropy_scale", "beta"]]
+    table = wide.dropna(subset="weight").reset_index().merge(runs, on="key")
+    table = table[table.groupby("key")["bound"].transform("count") > 0].copy()
+    extra = table["beta"].astype(float) - 1
+    table["bound"] -= (extra * table["kl"]).where(extra != 0, 0.0)
+    table["size"] = table["given"].str.count(r"\+") + 1
+    table["predicted"] = np.nan
+    for _, part in table.dropna(subset="entropy_scale").groupby("key"):
+        best = predicted_weights(
+            dict(zip(part["given"], part["bound"], strict=True)),
+            float(part["entropy_scale"].iloc[0]),
+        )
+        table.loc[part.index, "predicted"] = part["given"].map(best)
+    return table.drop(columns=["kl", "beta"])
 
 
 def baseline_runs(results: Results, data: str, beta: float = 1.0) -> Results:
@@ -187,13 +160,7 @@ def baseline_runs(results: Results, data: str, beta: float = 1.0) -> Results:
 
     Where it has not been run, ``mopoe``, whose objective is the same.
     """
-    code = results.select(
-        recipe="code_vae",
-        data=data,
-        rho=0.0,
-        weights="equal",
-        beta=beta,
-    )
+    code = results.select(recipe="code_vae", data=data, rho=0.0, weights="equal", beta=beta)
     return code if len(code) else results.select(recipe="mopoe", data=data, beta=beta)
 
 
@@ -252,18 +219,12 @@ def starts(
     results: Results, data: str, scores: Sequence[str]
 ) -> tuple[dict[tuple[str, float], dict[str, Spread]], Results]:
     """Scores by the map of the encoder's scale and its start, at rho = 0; and the runs behind."""
-    every = results.select(
-        recipe="code_vae",
-        data=data,
-        rho=0.0,
-        scale=...,
-        initial_scale=...,
-    )
+    every = results.select(recipe="code_vae", data=data, rho=0.0, scale=..., initial_scale=...)
     every = every.only(every.runs["key"][every.runs["initial_scale"].notna()])
-    found = {}
-    for (scale, start), part in every.runs.groupby(["scale", "initial_scale"]):
-        runs = every.only(part["key"])
-        found[str(scale), float(start)] = {score: runs.score(score) for score in scores}
+    found = {
+        (str(scale), float(start)): {score: spread(part[score]) for score in scores}
+        for (scale, start), part in every.runs.groupby(["scale", "initial_scale"])
+    }
     return found, every
 
 
@@ -280,27 +241,6 @@ def rank(results: Results, best_in: str, of: str) -> tuple[str, int, int]:
     return leader.recipe, order.index(leader) + 1, len(marks)
 
 
-def score_sheet(
-    results: Results, scores: Sequence[str], by: Sequence[str] = ("recipe",)
-) -> tuple[list[str], list[list[str]], list[int]]:
-    """Every configuration's scores as text, mean and spread: header, rows and widths of a table.
-
-    Args:
-        by: columns that tell configurations apart; they come first in every row.
-    """
-    rows = []
-    for values, part in results.runs.groupby(list(by), dropna=False):
-        own = results.only(part["key"])
-        cells = [own.score(name) for name in scores]
-        rows.append([
-            *("" if pd.isna(value) else f"{value}" for value in values),
-            *(written(cell, SCORES[name].decimals) if cell.seeds else ""
-              for name, cell in zip(scores, cells, strict=True)),
-        ])  # fmt: skip
-    header = [*by, *(SCORES[name].label for name in scores)]
-    return header, rows, [22, *[12] * (len(by) - 1), *[16] * len(scores)]
-
-
 def checks(
     results: Results, speeds: Mapping[str, Speed], data: str = "polymnist"
 ) -> dict[str, bool | None]:
@@ -308,33 +248,78 @@ def checks(
 
     The first two hold by their definition, in every run; the others for means over seeds.
     """
-    rows = results.rows
-    found: dict[str, bool | None] = {}
-    index = ["key", "given"]
-    bound = rows[rows["metric"] == "bound"].set_index(index)["value"]
-    joint = rows[rows["metric"] == "log_likelihood"].set_index(index)["value"].reindex(bound.index)
-    found["no bound is above the log-likelihood that the same draws estimate"] = (
-        bool((bound <= joint + 1e-3).all()) if len(bound) else None
-    )
-    weights = rows[rows["metric"] == "mixture_weight"].groupby("key")["value"].sum()
-    found["the weights of the subsets sum to 1"] = (
-        bool(np.allclose(weights, 1, atol=1e-4)) if len(weights) else None
-    )
-    traces = by_cardinality(results.select(recipe="code_vae", data=data),
-                            "posterior_trace").get("code_vae", {})  # fmt: skip
-    sizes = sorted(traces)
-    found["CoDE-VAE is surer the more views it is given"] = (
-        all(traces[a].mean > traces[b].mean for a, b in pairwise(sizes)) if sizes else None
-    )
+
+    def rows(metric: str) -> pd.Series:
+        return results.rows[results.rows["metric"] == metric].set_index(["key", "given"])["value"]
+
+    bound, weights = rows("bound"), rows("mixture_weight").groupby("key").sum()
+    joint = rows("log_likelihood").reindex(bound.index)
+    code = results.select(recipe="code_vae", data=data)
+    traces = by_cardinality(code, "posterior_trace").get("code_vae", {})
     alone = results.select(recipe="vae", data=data).score("conditional_coherence")
-    found["VAEs that know of no other view are no better than a guess"] = (
-        alone.mean < 0.2 if alone.seeds else None
-    )
     steps = [speeds[name].seconds for name in ("mvtcae", "mopoe") if name in speeds]
-    found["one posterior costs less than all of them, more so with more views"] = (
-        steps[1][2] / steps[0][2] < steps[1][5] / steps[0][5] if len(steps) == 2 else None
-    )
-    return found
+    return {
+        "no bound is above the log-likelihood that the same draws estimate":
+            bool((bound <= joint + 1e-3).all()) if len(bound) else None,
+        "the weights of the subsets sum to 1":
+            bool(np.allclose(weights, 1, atol=1e-4)) if len(weights) else None,
+        "CoDE-VAE is surer the more views it is given":
+            all(traces[a].mean > traces[b].mean for a, b in pairwise(sorted(traces)))
+            if traces else None,
+        "VAEs that know of no other view are no better than a guess":
+            alone.mean < 0.2 if alone.seeds else None,
+        "one posterior costs less than all of them, more so with more views":
+            steps[1][2] / steps[0][2] < steps[1][5] / steps[0][5] if len(steps) == 2 else None,
+    }  # fmt: skip
+
+
+# Tables of text ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Rows of text under a header, as a notebook shows them; a cell may be long.
+
+    >>> Sheet(["a", "b"], [["x < y", "one"]])
+    a table of 1 rows
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.header):
+                raise ValueError(f"{len(self.header)} cells are needed, one a column; got {row}")
+
+    def __repr__(self) -> str:
+        return f"a table of {len(self.rows)} rows"
+
+    def _repr_html_(self) -> str:
+        def line(tag: str, cells: Sequence[str]) -> str:
+            style = "text-align:left;vertical-align:top"
+            texts = (f'<{tag} style="{style}">{html.escape(cell)}</{tag}>' for cell in cells)
+            return f"<tr>{''.join(texts)}</tr>"
+
+        body = "".join(line("td", row) for row in self.rows)
+        return f"<table><thead>{line('th', self.header)}</thead><tbody>{body}</tbody></table>"
+
+
+def score_sheet(results: Results, scores: Sequence[str], by: Sequence[str] = ("recipe",)) -> Sheet:
+    """Every configuration's scores, mean and spread.
+
+    Args:
+        by: columns that tell configurations apart; they come first in every row.
+    """
+    rows = []
+    for values, part in results.runs.groupby(list(by), dropna=False):
+        cells = {name: spread(part[name]) for name in scores}
+        rows.append([
+            *("" if pd.isna(value) else f"{value}" for value in values),
+            *(written(cell, SCORES[name].decimals) if cell.seeds else ""
+              for name, cell in cells.items()),
+        ])  # fmt: skip
+    return Sheet([*by, *(known_score(name).label for name in scores)], rows)
 
 
 class Speed(NamedTuple):
@@ -346,37 +331,33 @@ class Speed(NamedTuple):
 
 def speed(path: str | Path) -> dict[str, Speed]:
     """The step times kept in figures/recipe_speed.json, this library's in float32, by recipe."""
-    rows = json.loads(Path(path).read_text(encoding="utf-8"))["rows"]
-    found: dict[str, Speed] = {}
-    for row in rows:
-        if row["library"] != "ours" or row["precision"] != "float32" or "seconds" not in row:
-            continue
-        entry = found.setdefault(row["recipe"], Speed({}, {}))
-        entry.seconds[row["modalities"]] = row["seconds"]
-        entry.memory[row["modalities"]] = row["peak_memory_mib"]
-    return found
+    rows = pd.DataFrame(json.loads(Path(path).read_text(encoding="utf-8"))["rows"])
+    rows = rows[(rows["library"] == "ours") & (rows["precision"] == "float32")]
+    rows = rows.dropna(subset="seconds").set_index("modalities")
+    return {
+        str(name): Speed(part["seconds"].to_dict(), part["peak_memory_mib"].to_dict())
+        for name, part in rows.groupby("recipe", sort=False)
+    }
 
 
-def gpu_steps(path: str | Path) -> tuple[list[str], list[list[str]], list[int]]:
-    """The training steps kept in figures/gpu_step.json as a table of text, below the paper's.
+def gpu_steps(path: str | Path) -> Sheet:
+    """The training steps kept in figures/gpu_step.json, below the paper's.
 
     Without the file only the paper's line is there.
     """
-    header = ["", "device", "CoDE, ms", "PoE, ms", "CoDE / PoE", "aggregation", "of peak"]
     theirs = TABLES["batch_ms"].values["PolyMNIST"]
     code, poe = theirs["CoDE"].mean, theirs["PoE"].mean
     rows = [["theirs", "A100", f"{code:g}", f"{poe:g}", f"{code / poe:.2f}", "", ""]]
-    path = Path(path)
-    if path.exists():
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        for precision in ("float32", "bfloat16"):
-            part = stored.get(precision)
-            if part is None:
-                continue
-            ms, ratios = part["milliseconds"], sorted(part["code_over_poe"])
+    stored = json.loads(Path(path).read_text(encoding="utf-8")) if Path(path).exists() else {}
+    for precision in ("float32", "bfloat16"):
+        if part := stored.get(precision):
+            ms = part["milliseconds"]
             rows.append([
                 f"ours, {precision}", stored["made_with"]["accelerator"] or "processor",
-                f"{ms['code_vae']:.1f}", f"{ms['mopoe']:.1f}", f"{ratios[len(ratios) // 2]:.3f}",
+                f"{ms['code_vae']:.1f}", f"{ms['mopoe']:.1f}",
+                f"{sorted(part['code_over_poe'])[len(part['code_over_poe']) // 2]:.3f}",
                 f"{part['aggregation_share']:.1%}", f"{part['share_of_peak']:.0%}",
             ])  # fmt: skip
-    return header, rows, [16, 22, 10, 10, 11, 12, 8]
+    return Sheet(
+        ["", "device", "CoDE, ms", "PoE, ms", "CoDE / PoE", "aggregation", "of peak"], rows
+    )

@@ -28,7 +28,6 @@ from course.readings import (
     readings_state,
     rule,
 )
-from mmvae_core.worlds import LinearGaussian
 
 from mmvae_core.pictures.paper import draw
 from mmvae_core.pictures.style import STYLES, number

@@ -15,7 +15,7 @@ __all__ = ["Name", "Place", "around", "best_labels", "kept_apart"]
 # A name has several places to lie at: (x, y, side) and, where wanted, pixels to the right and up.
 Place: TypeAlias = tuple[float, float, str] | tuple[float, float, str, float, float]
 Name: TypeAlias = tuple[str, str, Sequence[Place]]  # text, colour, places; the preferred one first
-LETTER = (7.4, 15.0)  # pixels; a capital is 30 % wider
+LETTER = (7.4, 15.0)  # pixels
 STRIDE = 4.0  # pixels between the points that stand for a line
 DISTANCE_COST = 1.5  # pixels of line that a name may cover rather than take its next place
 CLASH = 1e4  # covers another name, or leaves the panel
@@ -34,21 +34,26 @@ def best_labels(
         names: the most important first.
     """
     left, right, bottom, top = panel.box
-    size = np.array([(right - left) * WIDTH, (top - bottom) * height])
-    x, y, ink = _ink_of(panel, height, layers)
-    taken = np.zeros((0, 4))
-    labels = []
-    for text, color, places in names:
-        columns = list(zip(*(place[:3] for place in places), strict=True))
-        shifts = [tuple(place[3:]) or (0.0, 0.0) for place in places]
-        at = panel.placed(columns[0], columns[1], height) + shifts
-        wide = LETTER[0] * (len(text) + 0.3 * sum(map(str.isupper, text)))
-        box = np.array([wide, LETTER[1]])
-        corner = at - box * [_ANCHOR[side] for side in columns[2]]
-        boxes = np.concatenate([corner, corner + box], axis=1)
-        x0, y0, x1, y1 = boxes.T[:, :, None]
-        covered = ((x0 < x) & (x < x1) & (y0 < y) & (y < y1)) @ ink
-        l0, b0, r0, t0 = taken.T
+    width, tall = (right - left) * WIDTH, (top - bottom) * height
+    places = [place for _, _, several in names for place in several]
+    if not places:
+        return []
+    x, y, sides = zip(*(place[:3] for place in places), strict=True)
+    shifts = [place[3:] or (0.0, 0.0) for place in places]
+    letters = [len(text) for text, _, several in names for _ in several]
+    size = np.stack([LETTER[0] * np.array(letters), np.full(len(places), LETTER[1])], axis=1)
+    low = panel.placed(x, y, height) + shifts - size * [_ANCHOR[side] for side in sides]
+    boxes = np.concatenate([low, low + size], axis=1)
+    x0, y0, x1, y1 = boxes.T
+    outside = (x0 < 0) | (x1 > width + 20) | (y0 < 0) | (y1 > tall + 6)
+    alone = _covered(boxes, *_ink_of(panel, height, layers)) + CLASH * outside
+    taken = np.zeros((len(names), 4))
+    labels: list[Label] = []
+    start = 0
+    for text, color, several in names:
+        mine = slice(start, start + len(several))
+        x0, y0, x1, y1 = boxes[mine].T[:, :, None]
+        l0, b0, r0, t0 = taken[: len(labels)].T
         clashes = ((x0 < r0) & (l0 < x1) & (y0 < t0) & (b0 < y1)).sum(axis=1)
         cost = alone[mine] + CLASH * clashes + DISTANCE_COST * np.arange(len(several))
         best = start + int(cost.argmin())

@@ -78,7 +78,7 @@ class KeptViews(Explorer):
     [0.5625, 0.375, 0.0625]
     """
 
-    controls = {  # noqa: RUF012
+    controls = {
         "modalities": Range("M", "number of modalities", 3, 2, 8, 1, decimals=0),
         "rate": Range("r", "share of all views that is hidden", 0, 0, 7 / 8, 0.01, color=COMPLETE),
     }

@@ -24,7 +24,6 @@ from torch import Tensor
 
 from course.many_experts import RHO_MAX, Array, Number
 from mmvae_core import aggregation
-from mmvae_core.laboratory import LinearGaussian
 from mmvae_core.metrics.calibration import LEVELS, coverage, coverage_of_pit, gaussian_coverage
 from mmvae_core.pictures.controls import Range
 from mmvae_core.pictures.exercises import Prediction
@@ -34,6 +33,7 @@ from mmvae_core.pictures.paper import save
 from mmvae_core.pictures.picture import WIDTH, Label, Layer, Panel, Picture, curve, point
 from mmvae_core.pictures.places import Name, around, best_labels
 from mmvae_core.pictures.style import INK, NOTE, STYLES, Style, number
+from mmvae_core.worlds import LinearGaussian
 
 __all__ = ["CALIBRATION_RHOS", "CALIBRATION_WORLDS", "RULES", "Readings", "ReadingsState",
            "calibration_lines", "calibration_picture", "matching_rho", "measured_calibration",

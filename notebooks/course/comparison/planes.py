@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import UInt8
+from mmvae_core.figures.training import cross_generation_rows, mosaic
 from torch import Tensor
 
 from course.comparison.results import SCORES, Spread
 from course.comparison.states import Mark
 from mmvae_core.data.dataset import Batch
-from mmvae_core.figures.training import cross_generation_rows, mosaic
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.pictures.picture import WIDTH, Label, Layer, Panel, Picture, curve, point
 from mmvae_core.pictures.places import around, best_labels

@@ -59,7 +59,7 @@ def best_labels(
         best = start + int(cost.argmin())
         taken[len(labels)] = boxes[best]
         labels.append(
-            Label(float(x[best]), float(y[best]), text, color, sides[best], shift=shifts[best])  # type: ignore[arg-type]
+            Label(float(x[best]), float(y[best]), text, color, sides[best], shift=shifts[best])
         )
         start += len(several)
     return labels

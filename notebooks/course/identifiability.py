@@ -23,20 +23,33 @@ given u: there p(z|u) itself is a product over the sources.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from mmvae_core import recipes
 from mmvae_core.data.dataset import Batch
 from mmvae_core.metrics.identifiability import correlations, mcc, weak_mcc
 from mmvae_core.model import MultimodalVAE
-from mmvae_core.worlds import ModulatedSources
+from mmvae_core.pictures.style import INK, MUTED, STYLES, Still, theme
+from mmvae_core.sources import ModulatedSources
 
-__all__ = ["KINDS", "Recovery", "SourceWise", "hidden_axes", "label_model", "recover"]
+__all__ = [
+    "KINDS",
+    "Recovery",
+    "SourceWise",
+    "draw_identifiability",
+    "hidden_axes",
+    "label_model",
+    "recover",
+]
 
 Number: TypeAlias = float | int
 
@@ -172,3 +185,53 @@ def recover(
     with torch.no_grad():
         latent = model.posterior(batch).loc.reshape(-1, TEST_SAMPLES, z.shape[1])[-1]
     return Recovery(kind, mcc(z, latent), weak_mcc(z, latent), correlations(z, latent))
+
+
+STRONG, WEAK = STYLES["code"].color, MUTED
+
+
+def draw_identifiability(results: Mapping[str, Any]) -> Still:
+    """Scores of the models of :data:`KINDS`, and the correlations behind them.
+
+    Args:
+        results: of ``figures/05_identifiability.json``.
+    """
+    models = results["models"]
+    with theme():
+        figure, axes = plt.subplots(
+            1, 1 + len(models), figsize=(10.6, 3.3), width_ratios=(1.9, *[1.0] * len(models))
+        )
+        ax = axes[0]
+        for row, rows in enumerate(models.values()):
+            spread = 0.1 * np.linspace(-1, 1, len(rows["mcc"]))
+            ax.plot(rows["weak_mcc"], row - 0.17 + spread, "D", color=WEAK, mfc="white", ms=5)
+            ax.plot(rows["mcc"], row + 0.17 + spread, "o", color=STRONG, mec="white", ms=7)
+            ax.plot([np.mean(rows["mcc"])] * 2, [row + 0.02, row + 0.32], color=INK, lw=1.6)
+        ax.set(xlim=(0.48, 1.01), ylim=(len(models) - 0.35, -0.75), yticks=range(len(models)),
+               yticklabels=[_lines(name) for name in models], xlabel="score, five seeds",
+               title="Recovered: one by one, as a space")  # fmt: skip
+        ax.plot([], [], "o", color=STRONG, label="MCC, bar: mean")
+        ax.plot([], [], "D", color=WEAK, mfc="white", label="after any linear map")
+        ax.legend(loc="upper left", ncols=2, fontsize=8.5, handletextpad=0.2, columnspacing=0.9,
+                  borderaxespad=0.0)  # fmt: skip
+        for ax, (name, rows) in zip(axes[1:], models.items(), strict=True):
+            strength = np.abs(np.array(rows["correlation"][0]))
+            strength = strength[:, linear_sum_assignment(strength, maximize=True)[1]]
+            ax.imshow(strength, cmap="Blues", vmin=0, vmax=1.15)
+            for (i, j), value in np.ndenumerate(strength):
+                ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=9,
+                        color="white" if value > 0.65 else INK)  # fmt: skip
+            ax.set(xticks=range(len(strength)), yticks=range(len(strength)), xlabel="latent")
+            ax.set_xticklabels([str(i + 1) for i in range(len(strength))])
+            ax.set_yticklabels([str(i + 1) for i in range(len(strength))])
+            ax.set_title(_lines(name), fontsize=10)
+            ax.tick_params(length=0)
+            for side in ax.spines.values():
+                side.set_color(MUTED)
+        axes[1].set_ylabel("source")
+        plt.close(figure)
+    return Still(figure)
+
+
+def _lines(name: str) -> str:
+    return name.replace(", ", ",\n")

@@ -180,7 +180,7 @@ def crowd_picture(state: CrowdState) -> Picture:
         "variance": _by_count((0.035, 0.335, bottom, top), "Variance of the consensus",
                               (0.0, VARIANCE_TOP), 0.5),
         "weight": _by_count((0.385, 0.655, bottom, top), "Weight of the odd expert", weights, 0.5),
-        "density": Panel((0.71, 0.985, bottom, top), "What is believed now", (-4.0, 8.0),
+        "density": Panel((0.71, 0.965, bottom, top), "What is believed now", (-4.0, 8.0),
                          (0.0, 0.1 * np.ceil(11.5 * max(peak, 0.5))), "z", ticks=(2.0, None)),
     }  # fmt: skip
     at = state.count - 1

@@ -59,6 +59,7 @@ CALIBRATION_WORLDS: Mapping[str, tuple[Number, ...]] = {
     "5 unlike, v = ½ … 8": (0.5, 1.0, 2.0, 4.0, 8.0),
 }
 """The noises of the readings in which the rules are compared, by the title of the panel."""
+Rule: TypeAlias = Callable[[Tensor, Tensor], aggregation.Gaussians]
 _LEVEL_NAMES = [f"{level:.0%}".replace("%", " %") for level in LEVELS]
 
 
@@ -80,9 +81,8 @@ def noises(count: Number, noise: Number, contrast: Number = 1.0) -> tuple[float,
     if count < 2 or int(count) != count:
         raise ValueError(f"count must be a whole number from 2 on; got {count}")
     if not (noise > 0 and contrast >= 1):
-        raise ValueError(
-            f"noise must be positive and contrast at least 1; got {noise} and {contrast}"
-        )
+        got = f"{noise} and {contrast}"
+        raise ValueError(f"noise must be positive and contrast at least 1; got {got}")
     steps = np.linspace(-1.0, 1.0, int(count))
     return tuple(float(noise * contrast**step) for step in steps)
 
@@ -92,19 +92,13 @@ def matching_rho(variance: Number, count: int) -> float:
 
     .. math:: \rho^* = \frac{\sigma^2}{M - (M-1)\sigma^2}
 
-    Args:
-        variance: σ² of the experts, in (0, 1).
-        count: M, at least 2.
-
     >>> round(matching_rho(0.5, 2), 4), round(matching_rho(5 / 6, 5), 4)
     (0.3333, 0.5)
     """
     return variance / (count - (count - 1) * variance)
 
 
-def rule(
-    name: str, rho: Number | Tensor = 0.0
-) -> Callable[[Tensor, Tensor], aggregation.Gaussians]:
+def rule(name: str, rho: Number | Tensor = 0.0) -> Rule:
     """The rule called ``name``, from ``loc, scale [M, *shape]`` to the consensus of all experts.
 
     ``"poe_prior"`` has the prior N(0, 1) as one more expert. The mixture is given by its first two
@@ -289,9 +283,9 @@ def measured_calibration(
         reports, and its mean squared error).
     """
     world = readings(noise)
-    tried = {}
+    several = {f"code {rho:g}": rule("code", rho) for rho in rhos}
+    tried: dict[str, Rule] = {}
     for name in RULES:
-        several = {f"code {rho:g}": rule(name, rho) for rho in rhos}
         tried |= several if name == "code" else {name: rule(name)}
     found = {name: np.empty((len(seeds), len(LEVELS) + 2)) for name in tried}
     for i, seed in enumerate(seeds):
@@ -302,8 +296,8 @@ def measured_calibration(
             shares = coverage(mean, std, z)
             if name == "moe":
                 shares = coverage_of_pit(torch.special.ndtr((z - loc) / scale).mean(0))
-            errs = (mean - z).square().mean()
-            found[name][i] = *(s.value for s in shares.values()), std.square().mean(), errs
+            says, errs = std.square().mean().item(), (mean - z).square().mean().item()
+            found[name][i] = [*(share.value for share in shares.values()), says, errs]
     quantities = [*_LEVEL_NAMES, "reported", "actual"]
     return {
         name: {
@@ -386,10 +380,10 @@ def _error_layers(state: ReadingsState) -> dict[str, Layer]:
         ("high", state.z > HIGH_Z, HIGH, "^"),
         ("low", state.z < -HIGH_Z, LOW, "D"),
     ):
-        layers[f"errors {name}"] = Layer("errors", *state.errors[:, chosen], color, marker=marker,
-                                         size=5.0)  # fmt: skip
-    rings = np.concatenate([state.ellipse, np.full((2, 1), np.nan), 2 * state.ellipse], axis=1)
-    return layers | {"ellipses": Layer("errors", *rings, INK, width=1.8)}
+        x, y = state.errors[:, chosen]
+        layers[f"errors {name}"] = Layer("errors", x, y, color, marker=marker, size=5.0)
+    x, y = np.concatenate([state.ellipse, np.full((2, 1), np.nan), 2 * state.ellipse], axis=1)
+    return layers | {"ellipses": Layer("errors", x, y, INK, width=1.8)}
 
 
 def _rho_layers(state: ReadingsState, highest: float) -> dict[str, Layer]:
@@ -484,15 +478,11 @@ def calibration_picture(
         start = left + i * (width + gap)
         panel = f"world {i}"
         panels[panel] = _coverage_panel((start, start + width, 0.12, 0.9), title, len(rules))
-        rows = [
-            (rule, _look(rule), [world[rule][level][0] for level in _LEVEL_NAMES]) for rule in rules
-        ]
+        rows = [(n, _look(n), [world[n][level][0] for level in _LEVEL_NAMES]) for n in rules]
         layers |= _coverage_layers(panel, rows)
-    alt = "Share of truths inside the 50, 80 and 95 % intervals of every rule, in " + ", ".join(
-        measured
-    )
-    return Picture(90 + 36 * len(rules), panels, layers, {"world 0": _row_names(rows)}, alt,
-                   "Calibration")  # fmt: skip
+    alt = "Share of truths inside the 50, 80 and 95 % intervals of every rule, in "
+    return Picture(90 + 36 * len(rules), panels, layers, {"world 0": _row_names(rows)},
+                   alt + ", ".join(measured), "Calibration")  # fmt: skip
 
 
 def _look(rule: str) -> Style:
@@ -507,11 +497,8 @@ def _look(rule: str) -> Style:
 def readings_words(state: ReadingsState) -> str:
     """Two or three sentences on a world of readings, read aloud when they change."""
     says, errs = state.reported["code"], state.actual["code"]
-    verdict = (
-        "honest" if abs(says / errs - 1) < 0.02
-        else "too sure" if says < errs
-        else "not sure enough"
-    )  # fmt: skip
+    verdict = "too sure" if says < errs else "not sure enough"
+    verdict = "honest" if abs(says / errs - 1) < 0.02 else verdict
     text = (
         f"CoDE with ρ = {number(state.rho, 2)} says {number(says, 3)} and errs by "
         f"{number(errs, 3)}: {verdict}. The posterior’s variance is {number(state.posterior, 3)}."
@@ -563,14 +550,10 @@ class Readings(Explorer):
     def table(self, state: ReadingsState) -> Table:
         header = ["rule", "variance it says", "error² it makes", "50 %", "80 %", "95 %"]
         rows = [
-            [
-                STYLES[name].label,
-                number(state.reported[name], 3),
-                number(state.actual[name], 3),
-                *(f"{number(100 * share, 0)} %" for share in state.covered[name]),
-            ]
-            for name in RULES
-        ]
+            [STYLES[n].label, number(state.reported[n], 3), number(state.actual[n], 3),
+             *(f"{number(100 * share, 0)} %" for share in state.covered[n])]
+            for n in RULES
+        ]  # fmt: skip
         return header, rows, [STYLES[name].color for name in RULES]
 
 

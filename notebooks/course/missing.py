@@ -107,8 +107,8 @@ class KeptViews(Explorer):
         ticks: dict[float, str] = dict(enumerate(state.names, 1))
         title = f"{percent(state.rate)} hidden: {texts[-1]} complete"
         panel = Panel(
-            (0.07, 0.97, 0.12, 0.87), title, across=(0.4, num + 0.6), up=(0, 1.08),
-            ylabel="share of the samples", ticks=(ticks, 0.5),
+            (0.07, 0.97, 0.17, 0.88), title, across=(0.4, num + 0.6), up=(0, 1.08),
+            xlabel="views that a sample keeps", ylabel="share of the samples", ticks=(ticks, 0.5),
         )  # fmt: skip
         places = np.arange(1, num + 1)[:, None] + [-0.3, -0.3, 0.3, 0.3, np.nan]
         heights = np.array(state.shares)[:, None] * [0, 1, 1, 0, np.nan]
@@ -124,7 +124,7 @@ class KeptViews(Explorer):
                   for k, (y, t) in enumerate(zip(state.shares, texts, strict=True), 1)]  # fmt: skip
         alt = f"{percent(state.rate)} of all views hidden; samples by the number of views they keep"
         alt += ": " + ", ".join(f"{n} {t}" for n, t in zip(state.names, texts, strict=True))
-        return Picture(310, {"bars": panel}, layers, {"bars": labels}, alt, "Views that are kept")
+        return Picture(330, {"bars": panel}, layers, {"bars": labels}, alt, "Views that are kept")
 
     def words(self, state: Kept) -> str:
         """Who is complete, and who is alone."""

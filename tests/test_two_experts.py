@@ -316,4 +316,6 @@ def test_the_still_pictures_say_what_they_show(tmp_path: Path) -> None:
     told = honesty_picture(dict(code=1.0, poe=0.5, moe=3.0), dict(code=1.0, poe=1.0, moe=2.0))
     texts = [label.text for label in told.labels["honesty"]]
     assert texts == ["CoDE", "honest", "PoE", "too sure", "MoE", "not sure enough"]
-    assert told.layers["poe reported"].x == 0.5 and told.layers["poe actual"].x == 1.0
+    assert (
+        told.layers["honesty poe reported"].x == 0.5 and told.layers["honesty poe actual"].x == 1.0
+    )

@@ -257,7 +257,7 @@ PLANE_NOTE = (
 )
 MIN_SPAN = 8  # units of z that the plane shows at least
 ELLIPSE_SPAN = 14  # a larger ellipse may run out of the plane; its touch point never does
-NAME_ROOM = 0.32  # of the plane's width, for the names of the estimates
+NAME_ROOM = 0.28  # of the plane's width, for the names of the estimates
 WEIGHT_RANGE = (-1.25, 2.25)  # no weight leaves it while |ρ| ≤ 0.95
 RHO_RANGE = (-1.0, 1.0)
 BAND = "#d3d6dc"  # the stretch between the experts
@@ -385,7 +385,7 @@ def _limits(state: TwoExpertsState) -> Limits:
     if state.mu[1] >= state.mu[0]:
         high[0] = max(high[0], max(estimates) + room)
     else:
-        low[0] = min(low[0], min(estimates) - room)
+        low[0] = min(low[0], min(estimates) - 1.15 * room)  # a minus takes more
         high[0] = max(high[0], state.theta + room / 2)
     span = float(max(MIN_SPAN, 2 * np.ceil((high - low).max() / 2)))
     x, y = np.floor((low + high - span) / 2).tolist()

@@ -204,7 +204,7 @@ class GapState:
 
 
 def gap_state(
-    noise: Number = 1.0, beta: Number = 1.0, draws: int = 1, at: int = 3, most: int = MOST
+    noise: Number = 1.0, beta: Number = 1.0, draws: Number = 1, at: Number = 3, most: int = MOST
 ) -> GapState:
     """The gaps of all :data:`METHODS` for 1 to ``most`` views of one ``noise``, exact experts.
 

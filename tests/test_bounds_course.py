@@ -405,10 +405,11 @@ def test_lines_differ_without_colour_too() -> None:
 
 
 def test_the_reading_says_who_is_above() -> None:
-    text = shown.gap_words(gap_state(at=1))
+    explorer = shown.GapExplorer()
+    text = explorer.words(gap_state(at=1))
     assert "MVTCAE" in text.split("Above log p(X)")[1] and "MMVM" in text.split("Above")[1]
-    assert "MMVM" not in shown.gap_words(gap_state(at=5)).split("Above")[1]
-    assert "nothing is tight" in shown.gap_words(gap_state(beta=2.0))
+    assert "MMVM" not in explorer.words(gap_state(at=5)).split("Above")[1]
+    assert "nothing is tight" in explorer.words(gap_state(beta=2.0))
 
 
 def test_the_stored_table_is_what_the_functions_give(table: dict) -> None:

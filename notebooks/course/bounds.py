@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmvae_core import bounds, recipes, subsets
-from mmvae_core.aggregation import code, poe
+from mmvae_core.aggregation import Gaussians, code, poe
 from mmvae_core.bounds import Evidence, LogWeights
 from mmvae_core.exact_bounds import (
     LATENT_DIM,
@@ -68,13 +68,7 @@ GAMMAS = np.logspace(math.log10(0.03), 2, 61)
 
 @dataclass(frozen=True)
 class Method:
-    """One line of the picture.
-
-    Args:
-        label: its name on the picture.
-        make: the recipe for any number of modalities.
-        mixture: ``"elbo"``, ``"loose"`` or ``"tight"``, where it works on log-weights.
-    """
+    """A line of the picture; ``mixture`` is elbo, loose or tight, where it is on log-weights."""
 
     label: str
     make: Callable[[int], Recipe]
@@ -210,7 +204,7 @@ class GapState:
 
 
 def gap_state(
-    noise: Number = 1.0, beta: Number = 1.0, draws: int = 1, at: int = 3, most: int = MOST
+    noise: Number = 1.0, beta: Number = 1.0, draws: Number = 1, at: Number = 3, most: int = MOST
 ) -> GapState:
     """The gaps of all :data:`METHODS` for 1 to ``most`` views of one ``noise``, exact experts.
 
@@ -348,10 +342,10 @@ def temperature_state(
     >>> state.names[max(range(7), key=state.weights.__getitem__)]  # cold: the best subset alone
     'm0+m1'
     """
-    world, x, evidence, experts = _world_of(tuple(noise))
+    world, x, experts = world_of(tuple(noise))
     cond = subsets.powerset(len(noise))
     loc, scale = code(*experts, cond, rho=float(rho))
-    rows = (world.elbo(x, loc, scale) - evidence).mean(dim=1)
+    rows = (world.elbo(x, loc, scale) - world.log_evidence(x)).mean(dim=1)
     pi = bounds.optimal_weights(rows, float(gamma))
     entropy = torch.special.entr(pi).sum().item() - math.log(len(cond))
     found, best = rows.numpy(), rows.max().item()
@@ -367,11 +361,12 @@ def temperature_state(
     )  # fmt: skip
 
 
-@lru_cache(maxsize=64)
-def _world_of(noise: tuple[Number, ...]) -> tuple[LinearGaussian, Views, Tensor, tuple]:
+@lru_cache(maxsize=512)
+def world_of(noise: tuple[Number, ...]) -> tuple[LinearGaussian, Views, Gaussians]:
+    """A world of noisy views, points that stand for all its data, and the exact experts there."""
     world = noisy_views(noise)
     x = balanced_points(world)
-    return world, x, world.log_evidence(x), world.experts(x)
+    return world, x, world.experts(x)
 
 
 # --- pictures ----------------------------------------------------------------------------------
@@ -569,34 +564,6 @@ def _bars(panel: str, values: np.ndarray, color: str) -> Layer:
     return Layer(panel, x.ravel(), y.ravel(), color, width=0.0, fill=1.0, closed=True)
 
 
-# --- words -------------------------------------------------------------------------------------
-
-
-def gap_words(state: GapState) -> str:
-    """One or two sentences on what a state shows at its M."""
-    at = {name: row[state.at - 1] for name, row in state.gaps.items()}
-    above = [NAMES[n] for n, g in at.items() if g.value < -1e-6 - 5 * g.stderr]
-    below = {n: g.value for n, g in at.items() if n not in NO_BOUND}
-    tight = [NAMES[n] for n, value in below.items() if abs(value) < 1e-4]
-    worst = max(below, key=below.__getitem__)
-    who = f"{', '.join(tight)} {'is' if len(tight) == 1 else 'are'}" if tight else "nothing is"
-    return (
-        f"M = {state.at}: {who} tight; the loosest bound, {NAMES[worst]}, misses "
-        f"{number(below[worst], 2)} nats. "
-        + (f"Above log p(X): {', '.join(above)}." if above else "Nothing is above log p(X).")
-    )
-
-
-def temperature_words(state: TemperatureState) -> str:
-    """One sentence on who has the weight."""
-    best = int(np.argmax(state.weights))
-    return (
-        f"γ = {state.gamma:.3g}: {state.names[best]} has the largest weight, "
-        f"{state.weights[best]:.2f}. Σ π L is {number(-state.mixture, 3)} below log p(X); the "
-        f"entropy term takes {number(-state.penalty, 3)} more."
-    )
-
-
 # --- controls ----------------------------------------------------------------------------------
 
 
@@ -625,7 +592,18 @@ class GapExplorer(Explorer):
         return gap_picture(state)
 
     def words(self, state: GapState) -> str:
-        return gap_words(state)
+        """One or two sentences on what a state shows at its M."""
+        at = {name: row[state.at - 1] for name, row in state.gaps.items()}
+        above = [NAMES[n] for n, g in at.items() if g.value < -1e-6 - 5 * g.stderr]
+        below = {n: g.value for n, g in at.items() if n not in NO_BOUND}
+        tight = [NAMES[n] for n, value in below.items() if abs(value) < 1e-4]
+        worst = max(below, key=below.__getitem__)
+        who = f"{', '.join(tight)} {'is' if len(tight) == 1 else 'are'}" if tight else "nothing is"
+        return (
+            f"M = {state.at}: {who} tight; the loosest bound, {NAMES[worst]}, misses "
+            f"{number(below[worst], 2)} nats. "
+            + (f"Above log p(X): {', '.join(above)}." if above else "Nothing is above log p(X).")
+        )
 
     def table(self, state: GapState) -> Table:
         rows = []
@@ -638,12 +616,7 @@ class GapExplorer(Explorer):
 
 
 class TemperatureExplorer(Explorer):
-    """The bounds of all subsets, their weights softmax(L / gamma), and what gamma costs.
-
-    Args:
-        noise: one variance a view.
-        values: where the controls start.
-    """
+    """The bounds of all subsets, their weights softmax(L / gamma), and what gamma costs."""
 
     controls: ClassVar[dict[str, Range]] = {
         "log_gamma": Range("lgγ", "logarithm of gamma, to base 10", 0.0, -1.5, 2, 0.05,
@@ -663,7 +636,13 @@ class TemperatureExplorer(Explorer):
         return temperature_picture(state)
 
     def words(self, state: TemperatureState) -> str:
-        return temperature_words(state)
+        """One sentence on who has the weight."""
+        best = int(np.argmax(state.weights))
+        return (
+            f"γ = {state.gamma:.3g}: {state.names[best]} has the largest weight, "
+            f"{state.weights[best]:.2f}. Σ π L is {number(-state.mixture, 3)} below log p(X); the "
+            f"entropy term takes {number(-state.penalty, 3)} more."
+        )
 
 
 # --- predictions -------------------------------------------------------------------------------
@@ -698,10 +677,7 @@ def predict_the_best_subset() -> Prediction:
 
 
 def save_all(folder: str | Path) -> list[Path]:
-    """The pictures of notebook 04 that are kept; the opening one comes with its table.
-
-    (``figures/make_04_gaps.py`` measures the table and draws it.)
-    """
+    """The pictures of notebook 04 that are kept; ``make_04_gaps.py`` draws the opening one."""
     halved = edited(recipes.build("wb_vae", 2).tableau, "kl", 0, 0, 0.5)
     pictures = {
         "04_tableau": tableau_picture(recipes.build("mopoe", 3).tableau, "MoPoE, M = 3"),

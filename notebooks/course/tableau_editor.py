@@ -21,14 +21,12 @@ import torch
 import traitlets
 from torch import Tensor
 
+from course.bounds import world_of
 from mmvae_core import recipes
-from mmvae_core.aggregation import Gaussians
 from mmvae_core.exact_bounds import (
-    balanced_points,
     bounded_evidence,
     edited,
     exact_objective,
-    noisy_views,
     row_name,
     row_sum,
     why_no_elbo,
@@ -41,7 +39,7 @@ from mmvae_core.pictures.picture import Label, Layer, Panel, Picture
 from mmvae_core.pictures.style import SHADE, STYLES, number
 from mmvae_core.pictures.tableau import Cell, cells, ink_on, shade, tableau_picture
 from mmvae_core.tableau import Tableau
-from mmvae_core.worlds import LinearGaussian, Number, Views
+from mmvae_core.worlds import Number
 
 __all__ = ["EDITABLE", "TableauEditor", "TableauGrid", "TableauState", "predict_half_a_kl",
            "tableau_state"]  # fmt: skip
@@ -110,7 +108,7 @@ def tableau_state(
     tableau = built.tableau
     for edit in edits:
         tableau = edited(tableau, *edit)
-    world, x, experts = _world_of(tuple(noise))
+    world, x, experts = world_of(tuple(noise))
     reasons = tuple(why_no_elbo(tableau))
     parts = [] if reasons else bounded_evidence(tableau)
     log_evidence, *some = (
@@ -129,16 +127,9 @@ def tableau_state(
 _built = lru_cache(recipes.build)
 
 
-@lru_cache(maxsize=512)
-def _world_of(noise: tuple[Number, ...]) -> tuple[LinearGaussian, Views, Gaussians]:
-    world = noisy_views(noise)
-    x = balanced_points(world)
-    return world, x, world.experts(x)
-
-
 @lru_cache(maxsize=2048)
 def _evidence(noise: tuple[Number, ...], members: tuple[bool, ...]) -> float:
-    world, x, _ = _world_of(noise)
+    world, x, _ = world_of(noise)
     return world.log_evidence(x, torch.tensor(members)).mean().item()
 
 

@@ -22,9 +22,9 @@ from mmvae_core import metrics, recipes, subsets
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.laboratory import LinearGaussian
 from mmvae_core.metrics.classifiers import Classifier
-from mmvae_core.metrics.generation import encoded, sizes
 from mmvae_core.metrics.likelihood import log_likelihoods
 from mmvae_core.metrics.report import VERSION, Measurement, Settings, measure
+from mmvae_core.metrics.walk import encoded, sizes
 from mmvae_core.metrics.weights import objective_weights
 from mmvae_core.model import MultimodalVAE
 

@@ -81,11 +81,13 @@ def train_classifiers(
         with torch.random.fork_rng(devices=[] if view.device.type == "cpu" else [view.device]):
             torch.manual_seed(seed)
             classifier = Classifier(view.shape[1], classes).to(view.device)
-            name = folder and _digest(data.names[m], view, label, epochs, seed)
-            if folder is None or not _restore(classifier, Path(folder) / name):
+            path = None
+            if folder is not None:
+                path = Path(folder) / _digest(data.names[m], view, label, epochs, seed)
+            if path is None or not _restore(classifier, path):
                 _train(classifier, view, label, epochs, seed)
-                if folder is not None:
-                    _store(classifier, Path(folder) / name)
+                if path is not None:
+                    _store(classifier, path)
         result.append(classifier.eval().requires_grad_(False))
     return result
 

@@ -269,9 +269,7 @@ class ClusterPrior(nn.Module):
         """Draws of this shape: a cluster, then its Gaussian."""
         *batch, dim = shape
         count = torch.Size(batch).numel()
-        chosen = torch.multinomial(
-            self.log_pi.exp(), count, replacement=True, generator=generator
-        )
+        chosen = torch.multinomial(self.log_pi.exp(), count, replacement=True, generator=generator)
         noise = standard_noise("normal", (count, dim), like, generator)
         return (self.loc[chosen] + self.log_scale.exp()[chosen] * noise).view(shape)
 

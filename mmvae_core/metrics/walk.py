@@ -56,8 +56,9 @@ class Encoded:
             )  # fmt: skip
 
     def posterior_of(self, k: int) -> Posterior:
-        """That of subset ``k`` alone."""
-        q, one = self.posterior, [k]
+        """That of subset ``k`` alone; -1 is the last."""
+        q, k = self.posterior, range(self.posterior.loc.shape[1])[k]
+        one = slice(k, k + 1)
         return replace(q, loc=q.loc[:, one], scale=q.scale[:, one], weights=q.weights[:, one])
 
 
@@ -85,11 +86,10 @@ class Accumulator:
         """The mean of each kind of values, and its standard error."""
         for key, parts in self.found.items():
             values = torch.cat(parts).cpu()
-            share = values.dtype == torch.bool
-            yield Measurement(
-                *key, *(proportion(int(values.sum()), len(values)) if share
-                        else mean_estimate(values))
-            )  # fmt: skip
+            if values.dtype == torch.bool:
+                yield Measurement(*key, *proportion(int(values.sum()), len(values)))
+            else:
+                yield Measurement(*key, *mean_estimate(values))
 
 
 def encoded(

@@ -86,12 +86,11 @@ def conditional_coherence(
     if data.label is None:
         raise ValueError("coherence needs labels; this data set has none")
     _check(model, classifiers)
-    judged = Judged(model.names, classifiers)
-    walk(
-        model, data, [judged], subsets.powerset(len(model.names)), generator=seeded(model, seed),
-        what="coherence", show_progress=show_progress,
+    rows = walk(
+        model, data, [Judged(model.names, classifiers)], subsets.powerset(len(model.names)),
+        generator=seeded(model, seed), what="coherence", show_progress=show_progress,
     )  # fmt: skip
-    return nested(judged.rows(), "conditional_coherence")
+    return nested(rows, "conditional_coherence")
 
 
 def unconditional_coherence(
@@ -109,12 +108,10 @@ def unconditional_coherence(
     _check(model, classifiers)
     if count < 1:
         raise ValueError(f"count must be at least 1; got {count}")
-    judged = Judged(model.names, classifiers)
-    walk(
-        model, None, [judged], generator=seeded(model, seed), from_prior=count, batch_size=BATCH,
-        what="from the prior", show_progress=show_progress,
+    (row,) = walk(
+        model, None, [Judged(model.names, classifiers)], generator=seeded(model, seed),
+        from_prior=count, batch_size=BATCH, what="from the prior", show_progress=show_progress,
     )  # fmt: skip
-    (row,) = judged.rows()
     return row.estimate
 
 

@@ -339,11 +339,10 @@ def frechet_distance(
     parts = [(some, data, 0) for some in rows.split(max(1, MEMORY // weight))]
     found, generator = [*features.floor()], seeded(model, seed)
     for some, given_data, drawn in [*parts, (None, None, count)]:
-        walk(
+        found += walk(
             model, given_data, [features], some, generator=generator, from_prior=drawn,
             batch_size=batch_size, what="Fréchet distance", show_progress=show_progress,
         )  # fmt: skip
-        found += features.rows()
     return {**nested(found, "distance_floor"), **nested(found, "distance")}
 
 

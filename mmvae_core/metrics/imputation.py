@@ -299,13 +299,12 @@ def reconstruction_error(
     Raises:
         ValueError: a sample lacks a modality of the subset.
     """
-    errors = Reconstruction(model, subset, seed=seed)
-    rows = None if subset is None else subset[None]
-    walk(
-        model, data, [errors], rows, batch_size=BATCH, what="reconstruction",
+    rows = walk(
+        model, data, [Reconstruction(model, subset, seed=seed)],
+        None if subset is None else subset[None], batch_size=BATCH, what="reconstruction",
         show_progress=show_progress,
     )  # fmt: skip
-    return {row.generated: row.estimate for row in errors.rows()}
+    return {row.generated: row.estimate for row in rows}
 
 
 @torch.no_grad()
@@ -347,13 +346,13 @@ def _scored(
             "no view is hidden, so there is nothing to impute; data.hide_at_random hides some"
         )
     gaps = Imputation(model, score, draws=draws, seed=seed, complete=complete)
-    walk(model, data, [gaps], batch_size=BATCH, what="imputation", show_progress=show_progress)
-    found = {(row.metric, row.generated): row.estimate for row in gaps.rows()}
-    metrics = dict.fromkeys(metric for metric, _ in found)
-    return {
-        metric: {name: found[metric, name] for name in model.names if (metric, name) in found}
-        for metric in metrics
-    }
+    rows = walk(
+        model, data, [gaps], batch_size=BATCH, what="imputation", show_progress=show_progress
+    )  # fmt: skip
+    result: dict[str, dict[str, Estimate]] = {}
+    for row in sorted(rows, key=lambda row: model.names.index(row.generated)):
+        result.setdefault(row.metric, {})[row.generated] = row.estimate
+    return result
 
 
 def _mixtures(

@@ -140,12 +140,12 @@ def log_likelihoods(
         raise ValueError(f"draws must be at least 1; got {draws}")
     rows = subsets.powerset(len(model.names)) if proposals is None else proposals
     sampling = ImportanceSampling(model, rows, draws=draws, seed=seed, batch_size=batch_size)
-    walk(
+    found = walk(
         model, data, [sampling], rows, batch_size=batch_size, what="log-likelihood",
         show_progress=show_progress,
     )  # fmt: skip
     values: dict[str, dict[str, Estimate]] = {}
-    for row in sampling.rows():
+    for row in found:
         values.setdefault(row.given, {})[row.metric] = row.estimate
     return {name: Likelihoods(**part) for name, part in values.items()}
 
@@ -202,12 +202,9 @@ def _weighed(
     private = None
     extra = torch.zeros(())
     if model.recipe.private_dim:
-        own = Posterior(
-            experts.private_loc[None],
-            experts.private_scale[None],
-            torch.ones_like(experts.loc[None, ..., 0]),
-            model.recipe.family,
-        )
+        weights = torch.ones_like(experts.loc[None, ..., 0])
+        own = Posterior(experts.private_loc[None], experts.private_scale[None], weights,
+                        model.recipe.family)  # fmt: skip
         private = own.draw(draws, generator)  # (L, M, B, W)
         extra = StandardPrior(model.recipe.family).log_prob(private) - own.log_prob(private)
     # A processor's cache holds so many pictures; an accelerator wants more work at once.

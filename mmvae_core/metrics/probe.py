@@ -84,5 +84,5 @@ def linear_accuracy(
         raise ValueError("linear classification needs labels; the data have none")
     rows = subsets.powerset(len(model.names))
     probes = Probes(model, train, rows, count=count, seed=seed)
-    walk(model, test, [probes], rows, what="latents", show_progress=show_progress)
-    return {row.given: row.estimate for row in probes.rows()}
+    found = walk(model, test, [probes], rows, what="latents", show_progress=show_progress)
+    return {row.given: row.estimate for row in found}

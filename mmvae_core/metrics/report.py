@@ -174,13 +174,12 @@ def measure(
             count=few,
         ),
     ]  # fmt: skip
-    walk(
+    weights = objective_weights(model).items()
+    found = [Measurement("mixture_weight", name, "", value, nan, 0) for name, value in weights]
+    found += walk(
         model, test, accumulators, rows, generator=seeded(model, seed),
         from_prior=0 if classifiers is None else settings.generated, show_progress=show_progress,
     )  # fmt: skip
-    weights = objective_weights(model).items()
-    found = [Measurement("mixture_weight", name, "", value, nan, 0) for name, value in weights]
-    found += [row for accumulator in accumulators for row in accumulator.rows()]
     if inception is not None:
         distances = frechet_distance(
             model, test, inception, count=settings.generated, seed=seed,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Num
+from jaxtyping import Bool, Shaped
 from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
@@ -78,7 +78,7 @@ class Accumulator:
     def look(self, given: str, made: Mapping[str, Tensor], label: Tensor | None) -> None:
         """Look at what was generated from a subset or the prior, for samples of these labels."""
 
-    def add(self, metric: str, given: str, generated: str, values: Num[Tensor, " N"]) -> None:
+    def add(self, metric: str, given: str, generated: str, values: Shaped[Tensor, " N"]) -> None:
         """Keep the values of so many samples; True and False are hits and misses."""
         self.found.setdefault((metric, given, generated), []).append(values)
 
@@ -123,7 +123,7 @@ def walk(
     batch_size: int = BATCH,
     what: str = "measuring",
     show_progress: bool = False,
-) -> None:
+) -> Iterator[Measurement]:
     """Show the data, and what is generated from them and from the prior, to all accumulators.
 
     Args:
@@ -132,6 +132,9 @@ def walk(
         generator: of what is generated: the mean of p(x_m|z) at one draw of z.
         from_prior: how many draws from the prior.
         what: the bar says.
+
+    Returns:
+        The rows of one accumulator after those of the other, each made as it is asked for.
     """
     model.eval()
     given = subsets.full(len(model.names)) if rows is None else rows
@@ -159,6 +162,7 @@ def walk(
             for accumulator in accumulators:
                 accumulator.look(PRIOR, made, None)
             bar.update()
+    return (row for accumulator in accumulators for row in accumulator.rows())
 
 
 def seeded(model: MultimodalVAE, seed: int) -> Generator:

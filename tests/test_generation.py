@@ -12,7 +12,7 @@ from torch.distributions import Normal
 
 from mmvae_core import subsets
 from mmvae_core.data.dataset import Batch
-from mmvae_core.metrics.likelihood import log_weights
+from mmvae_core.metrics.likelihood import importance_log_weights
 from mmvae_core.model import MultimodalVAE
 
 
@@ -122,7 +122,9 @@ def test_private_latents_are_part_of_the_likelihood() -> None:
     for decoder in model.decoders:
         decoder.body[0].weight.data[:, 2:] = 0.0
     subset, draws = torch.tensor([True, False, True]), 5
-    got = log_weights(model, batch, subset, draws=draws, generator=torch.Generator().manual_seed(0))
+    got = importance_log_weights(
+        model, batch, subset, draws=draws, generator=torch.Generator().manual_seed(0)
+    )
     experts, generator = model.experts(batch), torch.Generator().manual_seed(0)
     q = model.posterior(batch, subset[None])
     z = q.draw(draws, generator)

@@ -12,7 +12,6 @@ from torch.distributions import Normal, kl_divergence
 from mmvae_core import bounds, recipes, subsets
 from mmvae_core.bounds import Evidence
 from mmvae_core.data.dataset import Batch
-from mmvae_core.laboratory import LinearGaussian
 from mmvae_core.metrics.likelihood import importance_log_weights
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.model import evidence as evidence_of

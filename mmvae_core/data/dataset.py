@@ -87,7 +87,7 @@ class MultimodalDataset:
         names = tuple(self.names) or tuple(f"m{m}" for m in range(len(self.x)))
         object.__setattr__(self, "names", names)
         _check_views(self.x, names)
-        if self.present is None:
+        if getattr(self, "present", None) is None:
             everything = torch.ones(len(self), len(names), dtype=torch.bool, device=self.device)
             object.__setattr__(self, "present", everything)
         _check_rows(self)

@@ -201,10 +201,10 @@ def _weighed(
     latent = (model.prior.log_prob(z) - q.log_prob(z))[:, 0]  # (L, B)
     private = None
     extra = torch.zeros(())
-    if model.recipe.private_dim:
+    if model.latents.private_dim:
         weights = torch.ones_like(experts.loc[None, ..., 0])
         own = Posterior(experts.private_loc[None], experts.private_scale[None], weights,
-                        model.recipe.family)  # fmt: skip
+                        model.latents.family)  # fmt: skip
         private = own.draw(draws, generator)  # (L, M, B, W)
         extra = StandardPrior(model.latents.family).log_prob(private) - own.log_prob(private)
     # A processor's cache holds so many pictures; an accelerator wants more work at once.

@@ -23,6 +23,7 @@ from torch import nn
 
 from mmvae_core import subsets
 from mmvae_core.data.dataset import MultimodalDataset
+from mmvae_core.files import replacing
 from mmvae_core.metrics.coherence import (
     Judged,
     accuracies,

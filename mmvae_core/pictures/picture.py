@@ -99,7 +99,8 @@ def _marks(
         powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
         values = np.array([10.0**power for power in powers])
     elif ticks is None:
-        values = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        locator = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10])
+        values = np.asarray(locator.tick_values(low, high))
     else:
         assert isinstance(ticks, (int, float))
         values = np.arange(np.ceil(low / ticks - 1e-9), np.floor(high / ticks + 1e-9) + 1) * ticks

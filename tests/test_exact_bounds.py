@@ -26,6 +26,7 @@ from mmvae_core.exact_bounds import (
 )
 from mmvae_core.laboratory import LinearGaussian
 from mmvae_core.model import evidence
+from mmvae_core.recipes import Consensus
 from mmvae_core.tableau import Tableau, with_prior
 
 UNEQUAL = (0.3, 1.0, 2.5)

@@ -23,6 +23,7 @@ from mmvae_core.exact_bounds import (
     why_no_elbo,
 )
 from mmvae_core.model import evidence
+from mmvae_core.recipes import Consensus
 from mmvae_core.tableau import Tableau, with_prior
 from mmvae_core.worlds import LinearGaussian
 

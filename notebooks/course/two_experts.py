@@ -45,6 +45,8 @@ __all__ = ["DRAWN", "RHO_MAX", "TwoExperts", "TwoExpertsState", "curves_picture"
 
 Array = NDArray[np.float64]
 Pair: TypeAlias = tuple[float, float]
+Curve: TypeAlias = tuple[Array, Array]
+Numbers: TypeAlias = dict[str, float]
 
 DRAWN = ("expert_1", "expert_2", "code", "poe", "moe", "wasserstein")
 """What is drawn, in the order of the table; keys of ``STYLES``."""
@@ -82,29 +84,29 @@ class TwoExpertsState:
     sigma: Pair
     rho: float
     theta: float
-    mean: dict[str, float]
-    std: dict[str, float]
+    mean: Numbers
+    std: Numbers
     weights: dict[str, Pair]
-    density: dict[str, tuple[Array, Array]]
+    density: dict[str, Curve]
     z_range: Pair
-    ellipse: dict[str, tuple[Array, Array]]
+    ellipse: dict[str, Curve]
     distance: float
     rho_grid: Array
     weights_by_rho: Array
     variance_by_rho: Array
 
     @property
-    def variance(self) -> dict[str, float]:
+    def variance(self) -> Numbers:
         """The squares of ``std``."""
         return {name: std**2 for name, std in self.std.items()}
 
     @property
-    def misses(self) -> dict[str, float]:
+    def misses(self) -> Numbers:
         """Distance of each mean from ``theta``, in the rule's own standard deviations."""
         return {name: abs(self.theta - self.mean[name]) / self.std[name] for name in DRAWN}
 
     @property
-    def expected_error(self) -> dict[str, float]:
+    def expected_error(self) -> Numbers:
         """The mean squared error of each mean if Σ is right, wᵀΣw.
 
         A rule that reports this as its variance is honest.
@@ -142,10 +144,7 @@ def sign_change(sigma_1: float, sigma_2: float) -> float:
 
 
 def two_experts_state(
-    mu: Pair = (4.0, 8.0),
-    variance: Pair = (3.0, 1.0),
-    rho: float = 0.6,
-    theta: float = 8.0,
+    mu: Pair = (4.0, 8.0), variance: Pair = (3.0, 1.0), rho: float = 0.6, theta: float = 8.0
 ) -> TwoExpertsState:
     """Everything the picture of two experts shows.
 
@@ -174,9 +173,12 @@ def two_experts_state(
     sigma = float(variance[0]) ** 0.5, float(variance[1]) ** 0.5
     weights_by_rho, std_by_rho = _code_by_rho(sigma, np.append(_RHO_GRID, rho))
     mean, std, weights = _moments(mu, sigma)
-    weights["code"] = (float(weights_by_rho[0, -1]), float(weights_by_rho[1, -1]))
-    mean["code"] = weights["code"][0] * mu[0] + weights["code"][1] * mu[1]
-    std["code"] = float(std_by_rho[-1])
+    w1, w2 = weights_by_rho[:, -1].tolist()
+    mean["code"], std["code"], weights["code"] = (
+        w1 * mu[0] + w2 * mu[1],
+        std_by_rho[-1].item(),
+        (w1, w2),
+    )
     edges = [(mean[name], min(3 * std[name], 2.0)) for name in DRAWN]
     distance, ellipse = _ellipses(mu, sigma, rho, mean)
     return TwoExpertsState(
@@ -201,7 +203,7 @@ def _code_by_rho(sigma: Pair, rho: Array) -> tuple[Array, Array]:
     return means[0].numpy(), stds[0, 0].numpy()
 
 
-def _moments(mu: Pair, sigma: Pair) -> tuple[dict[str, float], dict[str, float], dict[str, Pair]]:
+def _moments(mu: Pair, sigma: Pair) -> tuple[Numbers, Numbers, dict[str, Pair]]:
     """Means, standard deviations and weights of the experts and of all rules without ρ."""
     mean = {"expert_1": mu[0], "expert_2": mu[1]}
     std = {"expert_1": sigma[0], "expert_2": sigma[1]}
@@ -216,9 +218,7 @@ def _moments(mu: Pair, sigma: Pair) -> tuple[dict[str, float], dict[str, float],
     return mean, std, weights
 
 
-def _densities(
-    mean: Mapping[str, float], std: Mapping[str, float]
-) -> dict[str, tuple[Array, Array]]:
+def _densities(mean: Numbers, std: Numbers) -> dict[str, Curve]:
     standard = _STANDARD.numpy()
     curves = {n: (mean[n] + std[n] * standard, _BELL / std[n]) for n in DRAWN if n != "moe"}
     experts = DRAWN[:2]
@@ -228,9 +228,7 @@ def _densities(
     return curves | {"moe": (z, peaks @ np.exp(-(away**2) / 2) / 2)}
 
 
-def _ellipses(
-    mu: Pair, sigma: Pair, rho: float, mean: Mapping[str, float]
-) -> tuple[float, dict[str, tuple[Array, Array]]]:
+def _ellipses(mu: Pair, sigma: Pair, rho: float, mean: Numbers) -> tuple[float, dict[str, Curve]]:
     """CoDE's radius; the unit ellipse of Σ, and those of Σ and of its diagonal that touch."""
     centre = np.array(mu)
     upright = np.diag(sigma)
@@ -503,10 +501,9 @@ def reading(state: TwoExpertsState) -> str:
     elif state.flips_at == 1:
         first = "Equally certain experts weigh the same, whatever the correlation."
     else:
-        beyond = state.rho > state.flips_at
-        above, where = (
-            ("above", "beyond both experts") if beyond else ("not above", "between the experts")
-        )
+        above, where = "not above", "between the experts"
+        if state.rho > state.flips_at:
+            above, where = "above", "beyond both experts"
         first = (
             f"ρ is {above} {flips_at}: expert {less}, the less certain one, has weight {share}, "
             f"and CoDE’s mean {mean} lies {where}."
@@ -525,6 +522,7 @@ def reading(state: TwoExpertsState) -> str:
 
 HEADER = ("rule", "mean", "std. deviation", "variance", "expected error² if Σ holds",
           "weight of 1", "weight of 2", "θ is off by … σ")  # fmt: skip
+ONE, TWO = STYLES["expert_1"].text, STYLES["expert_2"].text  # colours of their sliders
 
 
 class TwoExperts(Explorer):
@@ -537,14 +535,12 @@ class TwoExperts(Explorer):
     """
 
     controls: ClassVar = {
-        "mu_1": Range("μ₁", "mean of expert 1", 4, -2, 12, 0.1, 1, STYLES["expert_1"].text),
-        "sigma_1": Range("σ₁", "standard deviation of expert 1", 3**0.5, 0.2, 5, 0.05, 2,
-                         STYLES["expert_1"].text),
+        "mu_1": Range("μ₁", "mean of expert 1", 4, -2, 12, 0.1, 1, ONE),
+        "sigma_1": Range("σ₁", "standard deviation of expert 1", 3**0.5, 0.2, 5, 0.05, 2, ONE),
         "rho": Range("ρ", "correlation of the experts' errors", 0.6, -RHO_MAX, RHO_MAX, 0.01, 2,
                      CODE.color),
-        "mu_2": Range("μ₂", "mean of expert 2", 8, -2, 12, 0.1, 1, STYLES["expert_2"].text),
-        "sigma_2": Range("σ₂", "standard deviation of expert 2", 1, 0.2, 5, 0.05, 2,
-                         STYLES["expert_2"].text),
+        "mu_2": Range("μ₂", "mean of expert 2", 8, -2, 12, 0.1, 1, TWO),
+        "sigma_2": Range("σ₂", "standard deviation of expert 2", 1, 0.2, 5, 0.05, 2, TWO),
         "theta": Range("θ", "true value", 8, -2, 12, 0.1, 1, INK),
     }  # fmt: skip
     presets: ClassVar = {
@@ -613,11 +609,10 @@ def planes_picture(states: Sequence[TwoExpertsState]) -> Picture:
     side = min(wide - 70, height - 66)
     parts = {}
     for index, state in enumerate(states):
-        left = index * wide + 54
+        name, left = f"plane {index}", index * wide + 54
         box = _box(left, left + side, 26, 26 + side, height)
-        panel, layers, labels = _plane(state, f"plane {index}", box, height, limits)
-        title = f"ρ = {number(state.rho, 2)}"
-        parts[f"plane {index}"] = replace(panel, title=title), layers, labels
+        panel, layers, labels = _plane(state, name, box, height, limits)
+        parts[name] = replace(panel, title=f"ρ = {number(state.rho, 2)}"), layers, labels
     means = ", ".join(f"{number(s.mean['code'], 2)} for ρ = {number(s.rho, 2)}" for s in states)
     alt = f"The ellipse tilts as ρ grows, and touches the diagonal farther up: at {means}."
     return _assembled(height, parts, "How the ellipse tilts", alt)
@@ -637,8 +632,7 @@ def curves_picture(state: TwoExpertsState) -> Picture:
 def honesty_picture(reported: Mapping[str, float], actual: Mapping[str, float]) -> Picture:
     """What each rule says its variance is (pale), and the mean squared error it makes (full).
 
-    Args:
-        reported, actual: by rule, keys of ``STYLES``.
+    Both by rule, with the keys of ``STYLES``.
     """
     height, right = 60 + 52 * len(reported), 1.25 * max(*reported.values(), *actual.values())
     panel = Panel(_box(100, 1050, 8, height - 52, height), "", (0, right),

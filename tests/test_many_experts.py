@@ -203,39 +203,33 @@ def test_errors_are_drawn_from_the_theory_and_the_ellipse_is_one_standard_error(
     assert (state.errors[:, state.z > 0.7].mean(axis=1) < -0.2).all()
 
 
-@pytest.mark.parametrize("title", worlds.CALIBRATION_WORLDS)
-def test_what_is_measured_is_what_is_computed(title: str) -> None:
+@pytest.mark.parametrize(("title", "setting"), zip(worlds.CALIBRATION_WORLDS, SETTINGS))
+def test_what_is_measured_is_what_is_computed(title: str, setting: tuple) -> None:
     """20,000 draws: five binomial standard errors; the mean squared error within 5 of √(2/n)."""
     noise, draws = worlds.CALIBRATION_WORLDS[title], 20_000
     measured = worlds.measured_calibration(noise, rhos=(0.6,), draws=draws, seeds=(7,))
     assert list(measured)[3] == "code 0.6" and len(measured) == len(worlds.RULES)
-    sigma = np.sqrt(np.array(noise) / (1 + np.array(noise)))
-    cov = error_covariance(tuple(noise))
+    state = readings_state(*setting, 0.6)
+    assert state.noise == pytest.approx(noise)
     for name, found in measured.items():
         assert all(deviation == 0 for _, deviation in found.values())  # one seed
         if name in ("forward_kl", "moe"):
             assert found["95 %"][0] > 0.95  # never too sure here
             continue
-        consensus = rule(name.split()[0], 0.6)
-        unit = torch.eye(len(noise)).double()
-        mean, std = consensus(unit, torch.from_numpy(sigma)[:, None].expand_as(unit))
-        w, reported = mean.numpy(), std[0].item() ** 2
-        left = w.sum() - 1
-        actual = w @ cov @ w - 2 * left * (w @ sigma**2) + left**2
-        assert found["reported"][0] == pytest.approx(reported, abs=1e-9)
-        assert found["actual"][0] == pytest.approx(actual, rel=5 * math.sqrt(2 / draws))
-        for level in (0.5, 0.8, 0.95):
-            expected = 2 * norm.cdf(math.sqrt(reported / actual) * norm.ppf((1 + level) / 2)) - 1
+        rule_name = name.split()[0]
+        assert found["reported"][0] == pytest.approx(state.reported[rule_name], abs=1e-9)
+        near = pytest.approx(state.actual[rule_name], rel=5 * math.sqrt(2 / draws))
+        assert found["actual"][0] == near
+        for level, expected in zip(("50 %", "80 %", "95 %"), state.covered[rule_name], strict=True):
             stderr = math.sqrt(expected * (1 - expected) / draws)
-            assert abs(found[f"{level:.0%}".replace("%", " %")][0] - expected) < 5 * stderr
+            assert abs(found[level][0] - expected) < 5 * stderr
 
 
 def test_the_stored_table_is_what_the_code_measures() -> None:
     stored = json.loads((ROOT / "figures" / "02_calibration.json").read_text(encoding="utf-8"))
     assert stored["seeds"] == [0, 1, 2, 3, 4]
-    assert {k: tuple(v) for k, v in stored["noise_variances"].items()} == dict(
-        worlds.CALIBRATION_WORLDS
-    )
+    kept = {title: tuple(noise) for title, noise in stored["noise_variances"].items()}
+    assert kept == dict(worlds.CALIBRATION_WORLDS)
     title = "2 experts, v = 1"
     measured = worlds.measured_calibration(worlds.CALIBRATION_WORLDS[title], draws=stored["draws"])
     assert list(measured) == list(stored["table"][title])

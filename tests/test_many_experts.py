@@ -18,16 +18,7 @@ pytest.importorskip("anywidget", reason="needs the notebook extra")
 from course import many_experts as crowds
 from course import readings as worlds
 from course.many_experts import MAX_COUNT, Crowd, crowd_state, opinions
-from course.readings import (
-    CALIBRATION_WORLDS,
-    Readings,
-    matching_rho,
-    measured_calibration,
-    noises,
-    readings,
-    readings_state,
-    rule,
-)
+from course.readings import Readings, matching_rho, noises, readings, readings_state, rule
 
 from mmvae_core.pictures.paper import draw
 from mmvae_core.pictures.style import STYLES, number
@@ -212,39 +203,37 @@ def test_errors_are_drawn_from_the_theory_and_the_ellipse_is_one_standard_error(
     assert (state.errors[:, state.z > 0.7].mean(axis=1) < -0.2).all()
 
 
-@pytest.mark.parametrize("title", CALIBRATION_WORLDS)
-def test_what_is_measured_is_what_is_computed(title: str) -> None:
+@pytest.mark.parametrize(
+    ("title", "setting"), zip(worlds.CALIBRATION_WORLDS, SETTINGS[:4], strict=True)
+)
+def test_what_is_measured_is_what_is_computed(title: str, setting: tuple) -> None:
     """20,000 draws: five binomial standard errors; the mean squared error within 5 of √(2/n)."""
-    noise, draws = CALIBRATION_WORLDS[title], 20_000
-    measured = measured_calibration(noise, rhos=(0.6,), draws=draws, seeds=(7,))
+    noise, draws = worlds.CALIBRATION_WORLDS[title], 20_000
+    measured = worlds.measured_calibration(noise, rhos=(0.6,), draws=draws, seeds=(7,))
     assert list(measured)[3] == "code 0.6" and len(measured) == len(worlds.RULES)
-    sigma = np.sqrt(np.array(noise) / (1 + np.array(noise)))
-    cov = error_covariance(tuple(noise))
+    state = readings_state(*setting, 0.6)
+    assert state.noise == pytest.approx(noise)
     for name, found in measured.items():
         assert all(deviation == 0 for _, deviation in found.values())  # one seed
         if name in ("forward_kl", "moe"):
             assert found["95 %"][0] > 0.95  # never too sure here
             continue
-        consensus = rule(name.split()[0], 0.6)
-        unit = torch.eye(len(noise)).double()
-        mean, std = consensus(unit, torch.from_numpy(sigma)[:, None].expand_as(unit))
-        w, reported = mean.numpy(), std[0].item() ** 2
-        left = w.sum() - 1
-        actual = w @ cov @ w - 2 * left * (w @ sigma**2) + left**2
-        assert found["reported"][0] == pytest.approx(reported, abs=1e-9)
-        assert found["actual"][0] == pytest.approx(actual, rel=5 * math.sqrt(2 / draws))
-        for level in (0.5, 0.8, 0.95):
-            expected = 2 * norm.cdf(math.sqrt(reported / actual) * norm.ppf((1 + level) / 2)) - 1
+        rule_name = name.split()[0]
+        assert found["reported"][0] == pytest.approx(state.reported[rule_name], abs=1e-9)
+        near = pytest.approx(state.actual[rule_name], rel=5 * math.sqrt(2 / draws))
+        assert found["actual"][0] == near
+        for level, expected in zip(("50 %", "80 %", "95 %"), state.covered[rule_name], strict=True):
             stderr = math.sqrt(expected * (1 - expected) / draws)
-            assert abs(found[f"{level:.0%}".replace("%", " %")][0] - expected) < 5 * stderr
+            assert abs(found[level][0] - expected) < 5 * stderr
 
 
 def test_the_stored_table_is_what_the_code_measures() -> None:
     stored = json.loads((ROOT / "figures" / "02_calibration.json").read_text(encoding="utf-8"))
     assert stored["seeds"] == [0, 1, 2, 3, 4]
-    assert {k: tuple(v) for k, v in stored["noise_variances"].items()} == dict(CALIBRATION_WORLDS)
+    kept = {title: tuple(noise) for title, noise in stored["noise_variances"].items()}
+    assert kept == dict(worlds.CALIBRATION_WORLDS)
     title = "2 experts, v = 1"
-    measured = measured_calibration(CALIBRATION_WORLDS[title], draws=stored["draws"])
+    measured = worlds.measured_calibration(worlds.CALIBRATION_WORLDS[title], draws=stored["draws"])
     assert list(measured) == list(stored["table"][title])
     for name, quantities in measured.items():
         for quantity, (mean, deviation) in quantities.items():
@@ -330,13 +319,12 @@ def test_every_end_of_every_control(view: type, check: object) -> None:
         assert {len(row) for row in rows} == {len(header)}
 
 
-@pytest.mark.parametrize("view", [Crowd, Readings])
-def test_a_value_between_two_whole_numbers_is_shown_as_an_error(view: type) -> None:
-    explorer = view()
-    explorer.inputs["count"].value = 2.5
-    assert "whole number" in explorer.error.value
-    explorer.inputs["count"].value = 3
-    assert explorer.error.value == ""
+def test_a_value_between_two_whole_numbers_is_shown_as_an_error() -> None:
+    for explorer in (Crowd(), Readings()):
+        explorer.inputs["count"].value = 2.5
+        assert "whole number" in explorer.error.value
+        explorer.inputs["count"].value = 3
+        assert explorer.error.value == ""
 
 
 def test_words_say_what_is_drawn() -> None:
@@ -374,24 +362,18 @@ def test_labels_stay_on_the_picture_and_apart(index: int) -> None:
             assert not one.padded(-1).overlaps(other.padded(-1))
 
 
-@pytest.mark.parametrize(
-    ("predict", "right"),
-    [(crowds.predict_the_crowd, "1/2, then 1/2"), (worlds.predict_the_errors, "are bad")],
-)
-def test_a_prediction_unlocks_its_picture(predict: object, right: str) -> None:
-    quiz = predict()
-    assert right in quiz._options[quiz.answer]
-    before = len(quiz.widget.children)
-    quiz.commit(0)
-    assert quiz.correct is False and quiz.error.value == ""
-    assert len(quiz.widget.children) == before + 1
-
-
-def test_the_answers_to_the_predictions_are_true() -> None:
-    assert crowd_state(10, 0.5).std["code"] ** 2 == pytest.approx(0.55)
-    assert pytest.approx(0.5, abs=1e-3) == (1 + 999 * 0.5) / 1000
+def test_predictions_are_true_and_unlock_their_pictures() -> None:
+    assert crowd_state(10, 0.5).std["code"] ** 2 == pytest.approx(0.55)  # of 1000: 0.5005
     good, bad = (readings_state(2, noise).correlation for noise in (0.1, 8.0))
     assert 0 < good < 0.1 and bad > 0.85
+    for quiz, right in (
+        (crowds.predict_the_crowd(), "1/2, then 1/2"), (worlds.predict_the_errors(), "are bad")
+    ):  # fmt: skip
+        assert right in quiz._options[quiz.answer]
+        before = len(quiz.widget.children)
+        quiz.commit(0)
+        assert quiz.correct is False and quiz.error.value == ""
+        assert len(quiz.widget.children) == before + 1
 
 
 def test_the_notebooks_pictures_are_kept_and_reproducible(tmp_path: Path) -> None:
@@ -404,5 +386,4 @@ def test_the_notebooks_pictures_are_kept_and_reproducible(tmp_path: Path) -> Non
 
 def test_every_rule_has_a_look_of_its_own() -> None:
     looks = {(STYLES[n].color, STYLES[n].dash, STYLES[n].marker) for n in worlds.RULES}
-    # The mixture and its moment match share one: they have the same mean and variance.
-    assert len(looks) == len(worlds.RULES) - 1
+    assert len(looks) == len(worlds.RULES) - 1  # the mixture and its moment match share one

@@ -28,10 +28,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from course.comparison.kept import save_all
+from course.comparison.planes import sample_sheet
+from course.comparison.results import Results
 
-from mmvae_core.comparison import Results
-from mmvae_core.figures.comparison import sample_sheet
-from mmvae_core.figures.comparison_kept import save_pictures
 from mmvae_core.metrics import Settings
 from mmvae_core.recipes import RECIPES
 from mmvae_core.sweeps import Run, combine, grid, load_data, load_run, read, remaining, sweep
@@ -217,7 +217,7 @@ def main() -> None:
                 combine(FOLDER, TABLE, every)
     if not arguments.list:
         keep_samples(arguments.data_root)
-        save_pictures(Results.read(TABLE), HERE)
+        save_all(Results.read(TABLE), HERE)
 
 
 if __name__ == "__main__":

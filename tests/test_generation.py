@@ -87,7 +87,7 @@ def test_private_latents_come_from_the_encoder_or_from_the_prior(name: str) -> N
         latents(model.generate(batch, subset, generator=torch.Generator().manual_seed(s)), 4)
         for s in range(400)
     ])[..., 2:]  # fmt: skip
-    factor = math.sqrt(2) if model.recipe.family == "laplace" else 1.0
+    factor = math.sqrt(2) if model.latents.family == "laplace" else 1.0
     torch.testing.assert_close(drawn[:, 0].std(0), factor * experts.private_scale[0], rtol=0.3,
                                atol=0)  # fmt: skip
     assert (drawn[:, 1:].std(0) / factor - 1).abs().max() < 0.3

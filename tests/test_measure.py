@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 from mmvae_core import metrics, recipes, subsets
 from mmvae_core.data.dataset import MultimodalDataset
-from mmvae_core.laboratory import LinearGaussian
 from mmvae_core.metrics.classifiers import Classifier
 from mmvae_core.metrics.generation import encoded, sizes
 from mmvae_core.metrics.likelihood import log_likelihoods
 from mmvae_core.metrics.report import VERSION, Measurement, Settings, measure
 from mmvae_core.metrics.weights import objective_weights
 from mmvae_core.model import MultimodalVAE
+from mmvae_core.worlds import LinearGaussian
 
 FEW = Settings(draws=4, likelihood_samples=20, generated=40, probe_latents=60,
                imputation_samples=20, imputation_draws=3)  # fmt: skip
@@ -267,7 +267,7 @@ def test_weights_of_the_subsets() -> None:
     assert [*weights.values()] == pytest.approx([w / 12 for w in (1, 1, 1, 2, 2, 2, 3)])
     learned = tiny("code_vae", {})
     with torch.no_grad():
-        learned.mixture_logits[:] = torch.tensor([0.0, 0, 0, 0, 0, 0, math.log(4)])
+        learned.pi.logits[:] = torch.tensor([0.0, 0, 0, 0, 0, 0, math.log(4)])
     assert objective_weights(learned)[NAMES[-1]] == pytest.approx(0.4)
     assert [*objective_weights(tiny("mopoe", {})).values()] == pytest.approx([1 / 7] * 7)
     assert objective_weights(tiny("mvtcae", {})) == {NAMES[-1]: pytest.approx(1.0)}

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from mmvae_core import metrics, recipes, subsets
 from mmvae_core.data.dataset import MultimodalDataset
-from mmvae_core.laboratory import LinearGaussian
 from mmvae_core.metrics.classifiers import Classifier
 from mmvae_core.metrics.estimate import mean_estimate, proportion
 from mmvae_core.metrics.likelihood import log_weights
 from mmvae_core.model import MultimodalVAE
+from mmvae_core.worlds import LinearGaussian
 
 
 def brightness(count: int = 200, views: int = 3, seed: int = 0) -> MultimodalDataset:

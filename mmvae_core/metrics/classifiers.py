@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mmvae_core.data.dataset import MultimodalDataset
+from mmvae_core.files import replacing
 
 __all__ = ["Classifier", "accuracies", "train_classifiers"]
 
@@ -137,7 +137,5 @@ def _restore(classifier: Classifier, path: Path) -> bool:
 
 
 def _store(classifier: Classifier, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    save_file({k: v.cpu().contiguous() for k, v in classifier.state_dict().items()}, partial)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        save_file({k: v.cpu().contiguous() for k, v in classifier.state_dict().items()}, partial)

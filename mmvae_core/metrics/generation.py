@@ -15,8 +15,7 @@ from torch import Tensor
 
 from mmvae_core.data.dataset import Batch, MultimodalDataset
 from mmvae_core.distributions import Posterior
-from mmvae_core.model import MultimodalVAE
-from mmvae_core.model.vae import Experts
+from mmvae_core.model import Experts, MultimodalVAE
 
 __all__ = ["BATCH", "Encoded", "encoded", "sizes"]
 

@@ -288,9 +288,9 @@ def _draws(
         if len(rows) == 0:
             continue
         private = None
-        if model.recipe.private_dim:
-            shape = (len(model.names), draws, len(rows), model.recipe.private_dim)
-            private = standard_noise(model.recipe.family, shape, z, generator)
+        if model.latents.private_dim:
+            shape = (len(model.names), draws, len(rows), model.latents.private_dim)
+            private = standard_noise(model.latents.family, shape, z, generator)
         yield m, rows, model.decode(z[:, rows], [m], private=private)[name]
 
 

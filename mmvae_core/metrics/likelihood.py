@@ -27,8 +27,7 @@ from mmvae_core.distributions import Posterior, StandardPrior
 from mmvae_core.metrics.estimate import Estimate, mean_estimate
 from mmvae_core.metrics.generation import encoded, sizes
 from mmvae_core.metrics.progress import watched
-from mmvae_core.model import MultimodalVAE
-from mmvae_core.model.vae import Experts
+from mmvae_core.model import Experts, MultimodalVAE
 
 __all__ = ["Likelihoods", "joint_log_likelihood", "log_likelihoods", "log_weights"]
 
@@ -188,15 +187,15 @@ def _weighed(
     latent = (model.prior.log_prob(z) - q.log_prob(z))[:, 0]  # (L, B)
     private = None
     extra = torch.zeros(())
-    if model.recipe.private_dim:
+    if model.latents.private_dim:
         own = Posterior(
             experts.private_loc[None],
             experts.private_scale[None],
             torch.ones_like(experts.loc[None, ..., 0]),
-            model.recipe.family,
+            model.latents.family,
         )
         private = own.draw(draws, generator)  # (L, M, B, W)
-        extra = StandardPrior(model.recipe.family).log_prob(private) - own.log_prob(private)
+        extra = StandardPrior(model.latents.family).log_prob(private) - own.log_prob(private)
     # A processor's cache holds so many pictures; an accelerator wants more work at once.
     at_once = max(1, IN_CACHE // len(batch)) if z.device.type == "cpu" else draws
     each = []

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from mmvae_core import subsets
 from mmvae_core.data.dataset import MultimodalDataset
+from mmvae_core.files import replacing
 from mmvae_core.metrics.classifiers import accuracies
 from mmvae_core.metrics.coherence import (
     average,
@@ -388,12 +389,9 @@ def provenance() -> dict[str, Any]:
 
 def write_json(path: str | Path, content: dict[str, Any]) -> Path:
     """Write ``content`` so that the file is old or new, never half."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
-    return path
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return Path(path)
 
 
 def _processor() -> str:

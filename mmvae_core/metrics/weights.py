@@ -68,7 +68,7 @@ def objective_weights(model: MultimodalVAE) -> dict[str, float]:
     learned = model.mixture
     if learned is not None:
         weights = learned.detach().double().cpu()
-    elif recipe.closed_form or recipe.draw is not None or not rows.any(dim=1).all():
+    elif model.pi is not None or recipe.tableaux.draw or not rows.any(dim=1).all():
         return {}
     else:
         weights = recipe.tableau.row_weights / recipe.tableau.row_weights.sum()

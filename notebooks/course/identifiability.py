@@ -39,7 +39,7 @@ from mmvae_core.data.dataset import Batch
 from mmvae_core.metrics.identifiability import correlations, mcc, weak_mcc
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.pictures.style import INK, MUTED, STYLES, Still, theme
-from mmvae_core.sources import ModulatedSources
+from mmvae_core.worlds import ModulatedSources
 
 __all__ = [
     "KINDS",

@@ -50,9 +50,10 @@ __all__ = [
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
-Numbers: TypeAlias = Sequence[float] | Array
+Numbers: TypeAlias = float | int | Sequence[float | int] | Array
 Curve: TypeAlias = tuple[Array, Array]
-Gaussian: TypeAlias = tuple[float, float]
+Number: TypeAlias = float | int
+Gaussian: TypeAlias = tuple[Number, Number]
 
 MOST_EXPERTS = 5  # more do not fit beside each other on the page
 REACH = 4.0  # standard deviations of a density that are drawn; beyond, it is below 4e-4 of its peak
@@ -96,10 +97,10 @@ class BarycentersState(PathsState):
 
 
 def barycenters_state(
-    loc: Sequence[float] = (-3.0, 0.0, 3.5),
-    scale: Sequence[float] = (0.7, 1.6, 1.0),
-    weights: Sequence[float] | None = None,
-    tilt: float = 40.0,
+    loc: Sequence[float | int] = (-3.0, 0.0, 3.5),
+    scale: Sequence[float | int] = (0.7, 1.6, 1.0),
+    weights: Sequence[float | int] | None = None,
+    tilt: Number = 40.0,
 ) -> BarycentersState:
     """Everything that the picture of two to five Gaussians and their averages shows.
 
@@ -142,7 +143,7 @@ def barycenters_state(
     )  # fmt: skip
 
 
-CHARTS: dict[str, tuple[Callable[..., Curve], Callable[..., Curve]]] = {
+CHARTS: dict[str, tuple[Callable[..., tuple], Callable[..., tuple]]] = {
     "reverse_kl": (lambda m, s: (m / s**2, 1 / s**2), lambda a, b: (a / b, b**-0.5)),
     "forward_kl": (lambda m, s: (m, m**2 + s**2), lambda a, b: (a, np.sqrt(b - a**2))),
     "wasserstein": (lambda m, s: (m, s), lambda a, b: (a, b)),
@@ -150,7 +151,7 @@ CHARTS: dict[str, tuple[Callable[..., Curve], Callable[..., Curve]]] = {
 """The coordinates of (μ, σ) in which a rule's average is plain, and the way back."""
 
 
-def average(rule: str, loc: Array, scale: Array, weights: Array) -> Curve:
+def average(rule: str, loc: Array, scale: Array, weights: Array) -> tuple[Any, Any]:
     """The barycenters of Gaussians along the first axis, as ``geometry.BARYCENTERS`` has them.
 
     Three rules take the mean in their :data:`CHARTS`. Fisher-Rao matches moments, with shares
@@ -179,13 +180,13 @@ def average(rule: str, loc: Array, scale: Array, weights: Array) -> Curve:
     return mean, std
 
 
-def _matched(share: Array, loc: Array, scale: Array) -> Curve:
+def _matched(share: Array, loc: Array, scale: Array) -> tuple[Any, Any]:
     share = share / share.sum(axis=0)
     mean = (share * loc).sum(axis=0)
     return mean, np.sqrt((share * (scale**2 + (loc - mean) ** 2 / 2)).sum(axis=0))
 
 
-def _half_plane_distance(loc_a: Any, scale_a: Any, loc_b: Any, scale_b: Any) -> Array:
+def _half_plane_distance(loc_a: Any, scale_a: Any, loc_b: Any, scale_b: Any) -> Any:
     chord = np.hypot((loc_a - loc_b) / math.sqrt(2), scale_a - scale_b)
     return np.maximum(2 * np.arcsinh(chord / (2 * np.sqrt(scale_a * scale_b))), 1e-9)
 
@@ -226,7 +227,7 @@ def _root(a: Array) -> Array:
     return (a + det * np.eye(2)) / np.sqrt(trace + 2 * det)
 
 
-def experts_in_the_plane(loc: Array, scale: Array, tilt: float) -> tuple[Array, Array]:
+def experts_in_the_plane(loc: Array, scale: Array, tilt: Number) -> tuple[Array, Array]:
     """The experts as Gaussians in the plane: means ``[M, 2]`` and covariances ``[M, 2, 2]``.
 
     Expert m lies at ``(loc_m, ±1.3)`` and has standard deviations ``(scale_m, 0.5)``, turned by
@@ -242,7 +243,7 @@ def experts_in_the_plane(loc: Array, scale: Array, tilt: float) -> tuple[Array, 
 
 
 @lru_cache(maxsize=256)  # weights, tilt and t leave them alone
-def _tracks(loc: tuple[float, ...], scale: tuple[float, ...]) -> dict[str, Curve]:
+def _tracks(loc: tuple[Number, ...], scale: tuple[Number, ...]) -> dict[str, Curve]:
     pairs = np.transpose(list(combinations(range(len(loc)), 2)))  # (2, P)
     t = np.append(np.linspace(0, 1, PATH_POINTS), np.nan)  # NaN: a gap after every path
     mu, sigma = (np.array(part, dtype=float)[pairs][:, :, None] for part in (loc, scale))
@@ -254,7 +255,7 @@ def _tracks(loc: tuple[float, ...], scale: tuple[float, ...]) -> dict[str, Curve
 
 
 def paths_state(
-    t: float = 0.5, distance: float = 6.0, std_1: float = 1.0, std_2: float = 1.0
+    t: Number = 0.5, distance: Number = 6.0, std_1: Number = 1.0, std_2: Number = 1.0
 ) -> PathsState:
     """Where four geometries are on the way from N(-d/2, std_1²) to N(d/2, std_2²) at ``t``.
 
@@ -295,7 +296,7 @@ def normal_pdf(z: Array, mean: Any, std: Any) -> Array:
     return np.exp(-0.5 * ((z - mean) / std) ** 2) / (std * math.sqrt(2 * math.pi))
 
 
-def density(mean: float, std: float) -> Curve:
+def density(mean: Number, std: Number) -> Curve:
     """A Gaussian's curve, on a grid of its own: a uniform one would cut a sharp peak."""
     z = mean + std * np.linspace(-REACH, REACH, 101)
     return z, normal_pdf(z, mean, std)
@@ -431,7 +432,7 @@ def density_top(curves: Sequence[Curve]) -> float:
     return float(0.1 * np.ceil(11.5 * max(peak, 0.3)))
 
 
-def at_curve(rule: str, mean: float, std: float) -> Name:
+def at_curve(rule: str, mean: Number, std: Number) -> Name:
     """Beside a Gaussian's curve: to the right of its peak if it can be, then down its flanks."""
     places: list[Place] = []
     for k in (0.4, 0.7, 1.0, 1.4, 1.8, 2.2):
@@ -443,12 +444,12 @@ def at_curve(rule: str, mean: float, std: float) -> Name:
     return STYLES[rule].label, STYLES[rule].text, places
 
 
-def at_peak(text: str, mean: float, std: float) -> Name:
+def at_peak(text: str, mean: Number, std: Number) -> Name:
     """Above a peak if it can be, then inside it."""
     return text, EXPERT, [(mean, 0.3989 / std, "above", 0.0, up) for up in (4.0, -22, -38, -54)]
 
 
-def _density_layers(state: PathsState, width: float) -> tuple[dict[str, Layer], float]:
+def _density_layers(state: PathsState, width: Number) -> tuple[dict[str, Layer], float]:
     """Densities of the Gaussians and their averages, and the upper end of their axis."""
     experts = zip(state.loc, state.scale, strict=True)
     curves = {f"expert {m}": density(*e) for m, e in enumerate(experts, 1)}
@@ -484,7 +485,7 @@ def _half_plane(
     return Panel(box, title, across, (0.0, width * shape), "μ", "σ", (2.0, 1.0))
 
 
-def _half_layers(state: PathsState, width: float) -> dict[str, Layer]:
+def _half_layers(state: PathsState, width: Number) -> dict[str, Layer]:
     layers = {
         f"tracks {rule}": curve("half", *state.tracks[rule], STYLES[rule], width=width)
         for rule in ORDER
@@ -556,7 +557,7 @@ class Barycenters(Explorer):
     2.345
     """
 
-    def __init__(self, num: int = 3, **values: float) -> None:
+    def __init__(self, num: int = 3, **values: Any) -> None:
         if num not in START:
             raise ValueError(f"num must be one of {list(START)}; got {num}")
         self.num = self.columns = num  # type: ignore[misc]
@@ -583,12 +584,12 @@ class Barycenters(Explorer):
         }
         super().__init__(**values)
 
-    def state(self, tilt: float, **values: float) -> BarycentersState:
+    def state(self, **values: Any) -> BarycentersState:
         mu, sigma, weight = (
             [values[f"{name}_{m}"] for m in range(1, self.num + 1)]
             for name in ("mu", "sigma", "weight")
         )
-        return barycenters_state(mu, sigma, weight, tilt)
+        return barycenters_state(mu, sigma, weight, values["tilt"])
 
     def picture(self, state: BarycentersState) -> Picture:
         return barycenters_picture(state)
@@ -619,7 +620,7 @@ class Barycenters(Explorer):
         return header, rows, [STYLES[q].color for q in BARYCENTERS]
 
 
-def _per_expert(mu: Any, sigma: Any, weight: float) -> dict[str, float]:
+def _per_expert(mu: Any, sigma: Any, weight: Number) -> dict[str, float]:
     mu, sigma = np.broadcast_arrays(mu, sigma)
     values = {f"mu_{m}": float(v) for m, v in enumerate(mu, 1)}
     values |= {f"sigma_{m}": float(v) for m, v in enumerate(sigma, 1)}
@@ -646,7 +647,7 @@ class Paths(Explorer):
     columns = 2
     FRAMES = 40
 
-    def __init__(self, **values: float) -> None:
+    def __init__(self, **values: Any) -> None:
         self.play = widgets.Play(
             value=round(values.get("t", self.controls["t"].value) * self.FRAMES), min=0,
             max=self.FRAMES, interval=120, repeat=False, description="play t from 0 to 1",
@@ -661,7 +662,7 @@ class Paths(Explorer):
     def _next_frame(self, _: Any) -> None:
         self.inputs["t"].value = self.play.value / self.FRAMES
 
-    def state(self, **values: float) -> PathsState:
+    def state(self, **values: Any) -> PathsState:
         return paths_state(**values)
 
     def picture(self, state: PathsState) -> Picture:

@@ -843,7 +843,7 @@ def draw_excess(results: Mapping[str, Any]) -> Still:
             heights = kept_apart(np.log10(list(ends.values())), 0.17)
             for name, height in zip(ends, heights, strict=True):
                 ax.annotate(STYLES[name].label, (numbers[-1] * 1.05, 10**height), fontsize=9,
-                            color=STYLES[name].text, va="center", annotation_clip=False)  # fmt: skip
+                            color=STYLES[name].text, va="center", annotation_clip=False)  # fmt: skip  # noqa: E501
             ax.set(yscale="log", xscale="log", title=title, xlabel="number of experts",
                    xlim=(0.93, 10.2), ylim=(3e-4, 6), xticks=numbers,
                    xticklabels=[str(n) for n in numbers])  # fmt: skip

@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from course import barycenters
 from course.barycenters import (
@@ -25,6 +26,7 @@ from course.barycenters import (
     Z_RANGE,
     Array,
     Curve,
+    Number,
     Numbers,
     at_curve,
     density,
@@ -66,15 +68,15 @@ class ZeroForcingState:
     least divergence that a Gaussian with this mean can leave, whatever its width.
     """
 
-    loc: tuple[float, float]
-    scale: tuple[float, float]
-    weights: tuple[float, float]
+    loc: tuple[Number, Number]
+    scale: tuple[Number, Number]
+    weights: tuple[Number, Number]
     fit: dict[str, GaussianFit]
     profile: dict[str, Curve]
 
 
 def zero_forcing_state(
-    separation: float = 6.0, weight: float = 0.4, std_2: float = 1.0
+    separation: Number = 6.0, weight: Number = 0.4, std_2: Number = 1.0
 ) -> ZeroForcingState:
     """The nearest Gaussians to a mixture of N(-s/2, 1) and N(s/2, std_2²), by each KL direction.
 
@@ -198,7 +200,7 @@ _Z = np.arange(-35.0, 35.01, 0.1)
 
 
 @lru_cache(maxsize=1)
-def _kernel() -> Array:
+def _kernel() -> NDArray[np.float32]:
     """Mass of N(mean, scale²) on a grid, for every mean and scale of the profile: fixed weights."""
     mass = normal_pdf(_Z, PROFILE_MEANS[:, None, None], _SCALES[:, None])
     return (mass / mass.sum(axis=-1, keepdims=True)).astype(np.float32)
@@ -266,7 +268,7 @@ class SubsetMixture:
 
 
 def subset_mixtures_state(
-    loc: Sequence[float] = (-3.0, 0.0, 3.5), scale: Sequence[float] = (0.7, 1.6, 1.0)
+    loc: Sequence[Number] = (-3.0, 0.0, 3.5), scale: Sequence[Number] = (0.7, 1.6, 1.0)
 ) -> dict[str, SubsetMixture]:
     """The joint posteriors of five models for the same experts.
 
@@ -409,7 +411,7 @@ class ZeroForcing(Explorer):
         "std_2": Range("σ₂", "standard deviation of the right mode", 1, 0.4, 2, 0.05, 2, EXPERT),
     }
 
-    def state(self, **values: float) -> ZeroForcingState:
+    def state(self, **values: Any) -> ZeroForcingState:
         return zero_forcing_state(**values)
 
     def picture(self, state: ZeroForcingState) -> Picture:

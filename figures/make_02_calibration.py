@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmvae_core.figures import many_experts, readings
+from course import many_experts, readings
+from course.readings import CALIBRATION_RHOS, CALIBRATION_WORLDS, measured_calibration
+
 from mmvae_core.metrics import write_json
-from mmvae_core.readings import CALIBRATION_RHOS, CALIBRATION_WORLDS, measured_calibration
 
 HERE = Path(__file__).resolve().parent
 SEEDS = (0, 1, 2, 3, 4)

@@ -13,13 +13,12 @@ import platform
 from pathlib import Path
 
 import torch
+from course.bounds import METHODS, gap, gaps_picture
 from tqdm import tqdm
 
-from mmvae_core.bound_gaps import METHODS, gap
 from mmvae_core.exact_bounds import LATENT_DIM
-from mmvae_core.figures.bounds import draw_gaps
-from mmvae_core.figures.style import save
 from mmvae_core.metrics import write_json
+from mmvae_core.pictures.paper import save
 
 HERE = Path(__file__).resolve().parent
 MODALITIES = (1, 2, 3, 4, 5, 6, 7, 8)
@@ -68,7 +67,7 @@ def main() -> None:
         "rows": rows,
     }  # fmt: skip
     write_json(HERE / "04_gaps.json", table)
-    save(draw_gaps(table), HERE / "04_gaps.png")
+    save(gaps_picture(table), HERE / "04_gaps.png")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
+from course.identifiability import KINDS, Recovery, hidden_axes, recover
 
-from mmvae_core.identifiable import KINDS, Recovery, hidden_axes, recover
 from mmvae_core.metrics import provenance, write_json
 
 HERE = Path(__file__).resolve().parent

@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 
 import torch
+from course.learned_rules import NEW_RULES, NoisyReadings, excess_nats, fit, save_rules
 from tqdm import tqdm
 
 from mmvae_core.aggregation import code_shared_prior, poe, poe_prior_once, wasserstein
-from mmvae_core.learned_rules import NEW_RULES, NoisyReadings, excess_nats, fit, save_rules
 from mmvae_core.metrics import provenance, write_json
 
 HERE = Path(__file__).resolve().parent

@@ -28,10 +28,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
 from course.comparison.kept import save_all
 from course.comparison.planes import sample_sheet
 from course.comparison.results import Results
+
 from mmvae_core.metrics import Settings
 from mmvae_core.recipes import RECIPES
 from mmvae_core.sweeps import Run, combine, grid, load_data, load_run, read, remaining, sweep

@@ -5,17 +5,16 @@ The rooms, by what they are for (``tests/test_rooms.py`` has the order in which 
 * :mod:`~mmvae_core.subsets`, :mod:`~mmvae_core.tableau`: which experts take part in which term;
 * :mod:`~mmvae_core.distributions`, :mod:`~mmvae_core.aggregation`, :mod:`~mmvae_core.learned`: from
   experts to a consensus, by a rule or by one that is learned;
-* :mod:`~mmvae_core.bounds`, :mod:`~mmvae_core.networks`, :mod:`~mmvae_core.recipes`,
-  :mod:`~mmvae_core.data`, :mod:`~mmvae_core.model`: a multimodal VAE, one engine for every method;
-* :mod:`~mmvae_core.laboratory`, :mod:`~mmvae_core.sources`: worlds where the truth is known;
+* :mod:`~mmvae_core.geometry`: averages of Gaussians, and the paths between them;
+* :mod:`~mmvae_core.bounds`, :mod:`~mmvae_core.networks`, :mod:`~mmvae_core.data`,
+  :mod:`~mmvae_core.objectives`, :mod:`~mmvae_core.recipes`, :mod:`~mmvae_core.model`: a multimodal
+  VAE, one engine for every method;
+* :mod:`~mmvae_core.worlds`, :mod:`~mmvae_core.exact_bounds`: where the truth is known;
 * :mod:`~mmvae_core.metrics`, :mod:`~mmvae_core.training`, :mod:`~mmvae_core.sweeps`: train and
   judge one, or hundreds;
-* what one notebook computes: :mod:`~mmvae_core.toy` (01), :mod:`~mmvae_core.many_experts` and
-  :mod:`~mmvae_core.readings` (02), :mod:`~mmvae_core.geometry` and :mod:`~mmvae_core.averages`
-  (03), :mod:`~mmvae_core.exact_bounds` and :mod:`~mmvae_core.bound_gaps` (04),
-  :mod:`~mmvae_core.learned_rules` and :mod:`~mmvae_core.identifiable` (05),
-  :mod:`~mmvae_core.comparison` and :mod:`~mmvae_core.published` (07);
-* :mod:`~mmvae_core.figures`, :mod:`~mmvae_core.explore`: look at it, in print and moving.
+* :mod:`~mmvae_core.pictures`: look at it, in print and moving.
+
+What a notebook shows and only it is in ``notebooks/course``, which stands on all of these.
 """
 
 from importlib.metadata import PackageNotFoundError, version

@@ -24,9 +24,8 @@ def only_members(loc: Tensor, scale: Tensor, cond: Tensor) -> tuple[Tensor, Tens
     """Check experts and subsets, and replace an expert where it is in no subset of a sample.
 
     With masks ``[K, M, B]`` a missing modality may have left anything there, NaN included, and
-    0 times NaN is NaN. A plain number stands there instead, and the
-    gradient is exactly 0. Masks ``[K, M]`` leave
-    the experts as they are.
+    0 times NaN is NaN. A plain number stands there instead, and the gradient is exactly 0. Masks
+    ``[K, M]`` leave the experts as they are.
 
     Returns:
         ``loc, scale`` as given, or replaced where absent.

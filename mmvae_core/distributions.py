@@ -239,7 +239,7 @@ class ClusterPrior(nn.Module):
         self.register_buffer("kept", torch.ones(clusters, dtype=torch.bool))
 
     @property
-    def log_weights(self) -> Float[Tensor, " C"]:
+    def log_pi(self) -> Float[Tensor, " C"]:
         """log π."""
         return self.logits.masked_fill(~self.kept, float("-inf")).log_softmax(dim=0)
 
@@ -255,7 +255,7 @@ class ClusterPrior(nn.Module):
         distance = z.square() @ precision.T - 2 * z @ (loc * precision).T
         distance = distance + (loc.square() * precision).sum(dim=1)
         size = 2 * self.log_scale.sum(dim=1) + z.shape[-1] * log(2 * pi)
-        return self.log_weights - (distance + size) / 2
+        return self.log_pi - (distance + size) / 2
 
     def log_prob(self, z: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
         """log p(z) in nats."""
@@ -269,9 +269,7 @@ class ClusterPrior(nn.Module):
         """Draws of this shape: a cluster, then its Gaussian."""
         *batch, dim = shape
         count = torch.Size(batch).numel()
-        chosen = torch.multinomial(
-            self.log_weights.exp(), count, replacement=True, generator=generator
-        )
+        chosen = torch.multinomial(self.log_pi.exp(), count, replacement=True, generator=generator)
         noise = standard_noise("normal", (count, dim), like, generator)
         return (self.loc[chosen] + self.log_scale.exp()[chosen] * noise).view(shape)
 

@@ -1,4 +1,4 @@
-r"""Objectives in closed form, and what a tableau promises: is it a bound, and on what?
+r"""Objectives in closed form, and what a tableau promises: is it a bound, on what, how far below?
 
 **A world for it.** In the laboratory's simplest world, :math:`x_m = z + N(0, v_m I)` with
 :math:`z \sim N(0, I_D)`, every modality is a noisy view of the latent itself.
@@ -16,51 +16,70 @@ its only reference, with weight :math:`w_k > 0`, and each log-likelihood has wei
 
 and that is log p(X) only where every row reconstructs everything and the weights sum to 1.
 :func:`why_no_elbo` names the condition that broke, :func:`bounded_evidence` the right-hand side.
+
+**The gap of a row.** A posterior q that explains all modalities misses log p(X) by
+:math:`KL(q \| p(z|X))`. With M views of noise v, of which q has seen m, let
+:math:`r = (v + M)/(v + m)`, the precision of the posterior of all over that of those m. On average
+
+.. math::
+    \text{exact posterior of } m \text{ views: } D\,(r - 1 - \tfrac12 \ln r), \qquad
+    \text{any posterior of } m \text{ views: at least } \tfrac D2 (r - 1),
+
+the second with :math:`q^* = N(E[\mu_X|x_S], \mathrm{Cov}(z|X))`, the normalised
+:math:`\exp E[\log p(z|X) \mid x_S]`. With m = 1 both grow linearly in M: no expert alone can keep
+up, however it is trained. The density of a mixture gives back at most log M nats.
+
+**The masked bound** holds q(z|X) to q(z|x_S), and no row form says that it is a bound. It is none
+sample by sample; but :math:`\int q(z|x_S)\, p(x_{\setminus S}|z)\, dz` is a density in the rest, so
+by Gibbs' inequality its expectation over data that the model itself makes is at most that of
+log p(X), with equality at exact posteriors.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mmvae_core import bounds, recipes
+from mmvae_core import bounds
 from mmvae_core.aggregation import Aggregate, Gaussians, poe_prior_once
-from mmvae_core.bounds import Evidence, gaussian_kl
-from mmvae_core.laboratory import LinearGaussian
-from mmvae_core.recipes import Recipe
+from mmvae_core.bounds import Evidence, LogWeights, gaussian_kl
+from mmvae_core.distributions import log_density
+from mmvae_core.objectives import SampledMixture, Sum
+from mmvae_core.recipes import Consensus, LearnedConsensus, MixtureOfExperts, Recipe
 from mmvae_core.tableau import Tableau
+from mmvae_core.worlds import LinearGaussian, Number, Views
 
 __all__ = [
-    "EDITABLE",
     "LATENT_DIM",
     "PARTS",
-    "TableauState",
     "balanced_points",
+    "best_experts",
     "bounded_evidence",
     "edited",
     "exact_evidence",
+    "exact_gap",
     "exact_objective",
     "exact_rule",
+    "least_gap",
+    "minimum",
+    "mixture_log_weights",
     "noisy_views",
     "row_name",
-    "tableau_state",
+    "row_sum",
+    "stretched",
+    "weight_text",
     "why_no_elbo",
 ]
 
-Number: TypeAlias = float | int
-Views: TypeAlias = tuple[Float[Tensor, "B _"], ...]
-LATENT_DIM = 2  # z is a point in the plane; Gaussian gaps are proportional to it
 PARTS = ("cond", "recon", "ref", "kl")
-EDITABLE = ("mopoe", "mvae", "vae", "code_vae", "wb_vae", "mwb_vae", "mvtcae", "mmvm", "mmjsd",
-            "permutation_invariant")  # fmt: skip
-"""Recipes whose objective is the sum that its tableau says."""
+MOST_FRACTION = 120  # the largest denominator that is written as a fraction: 15 subsets, 5 sizes
+LATENT_DIM = 2  # z is a point in the plane; Gaussian gaps are proportional to it
 
 
 def noisy_views(noise: Sequence[Number], latent_dim: int = LATENT_DIM) -> LinearGaussian:
@@ -100,9 +119,9 @@ def exact_rule(recipe: Recipe) -> Recipe:
 
     A learned rule that has learned everything would give the same posteriors.
     """
-    if recipe.learned is None:
+    if not isinstance(recipe.aggregation, LearnedConsensus):
         return recipe
-    return dataclasses.replace(recipe, learned=None, aggregate=poe_prior_once)
+    return dataclasses.replace(recipe, aggregation=Consensus(poe_prior_once))
 
 
 def exact_evidence(
@@ -124,15 +143,17 @@ def exact_evidence(
     Raises:
         ValueError: the objective is no sum of terms, or needs samples.
     """
-    if recipe.reduction != "elbo" or recipe.reference_mixture or recipe.gate:
+    reduce, gated = recipe.reduce, recipe.aggregation == MixtureOfExperts(gate=True)
+    if not isinstance(reduce, Sum) or isinstance(reduce.reference, SampledMixture) or gated:
         raise ValueError(
             f"a closed form needs one Gaussian for every posterior and reference; {recipe.name} "
             "has the density of a mixture or a gate: use gap(), which samples"
         )
     recipe, tableau = exact_rule(recipe), recipe.tableau if tableau is None else tableau
     experts = world.experts(x) if experts is None else experts
-    loc, scale = _consensus(recipe.aggregate, experts, tableau.cond)
-    references = _consensus(recipe.reference_rule or recipe.aggregate, experts, tableau.ref)
+    rule = recipe.aggregation.made(experts[0].shape[-1], bounded=False)
+    loc, scale = _consensus(rule, experts, tableau.cond)
+    references = _consensus(reduce.reference or rule, experts, tableau.ref)
     recon = world.expected_log_likelihood(x, loc, scale)[None]  # (1, K, M, B)
     return Evidence(recon, gaussian_kl(loc, scale, *references))
 
@@ -174,6 +195,85 @@ def _consensus(rule: Aggregate, experts: Gaussians, cond: Bool[Tensor, "K E"]) -
     return torch.where(where, 0.0, loc), torch.where(where, 1.0, scale)
 
 
+# --- mixtures, and experts that adapt ------------------------------------------------------------
+
+
+def mixture_log_weights(
+    world: LinearGaussian,
+    x: Views,
+    experts: Gaussians,
+    noise: Float[Tensor, "L M B D"],
+    *,
+    beta: Number = 1.0,
+) -> LogWeights:
+    """log p(X, z) − log q(z) for draws from every expert, q the mixture of all, equally weighed.
+
+    As :func:`mmvae_core.objectives.log_weights` for normal experts, which are given here.
+
+    Args:
+        noise: standard normal; draw ``l`` from expert ``m`` is ``loc + scale * noise[l, m]``.
+    """
+    loc, scale = experts
+    z = loc + scale * noise  # (L, K, B, D)
+    log_q = log_density("normal", z[:, :, None], loc, scale).logsumexp(dim=2) - math.log(len(loc))
+    log_p = log_density("normal", z, torch.zeros_like(z), torch.ones_like(z))
+    each = world.expected_log_likelihood(x, z, torch.zeros_like(z))  # at z itself: (L, K, M, B)
+    usable = torch.ones(z.shape[1:3], dtype=torch.bool)
+    regular = log_p - log_q
+    return LogWeights(each.sum(dim=2) + beta * regular, usable, (z,), each, regular)
+
+
+def best_experts(
+    world: LinearGaussian, x: Views, recipe: Recipe, *, beta: Number = 1.0, start: Number = 0.0
+) -> Gaussians:
+    """The linear experts that make an objective largest, found by L-BFGS from the exact ones.
+
+    An expert's mean and scale are those of p(z|x_m), multiplied by one positive factor each for
+    every modality and dimension; in a world of :func:`noisy_views` no linear expert needs more.
+
+    Args:
+        start: added to the logarithms of all factors at the start, to try another way up.
+
+    Returns:
+        Means and standard deviations ``[M, B, D]`` at the points ``x``.
+    """
+    exact = world.experts(x)
+
+    def loss(factors: Tensor) -> Tensor:
+        said = stretched(exact, factors)
+        return -exact_objective(world, x, recipe, experts=said, beta=beta).mean()
+
+    shape = (2, world.num_modalities, world.latent_dim)
+    return stretched(exact, minimum(loss, torch.full(shape, float(start), dtype=torch.float64)))
+
+
+def stretched(experts: Gaussians, factors: Float[Tensor, "2 M _"]) -> Gaussians:
+    """Experts with means and scales multiplied by exp(factors), for every modality (and dimension).
+
+    ``factors[0]`` are logarithms for the means, ``factors[1]`` for the scales; 0 leaves them.
+    """
+    loc, scale = experts
+    return loc * factors[0].exp()[:, None], scale * factors[1].exp()[:, None]
+
+
+def minimum(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
+    """Where a smooth ``loss`` is least, found by L-BFGS from ``start``."""
+    at = start.clone().requires_grad_()
+    search = torch.optim.LBFGS(
+        [at], max_iter=200, tolerance_grad=1e-7, tolerance_change=1e-11,
+        line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    def closure() -> Tensor:
+        search.zero_grad()
+        value = loss(at)
+        value.backward()
+        return value
+
+    search.step(closure)
+    return at.detach()
+
+
 # --- what a tableau promises -------------------------------------------------------------------
 
 
@@ -199,30 +299,26 @@ def why_no_elbo(tableau: Tableau) -> list[str]:
     if not tableau.num_references:
         return ["there is no KL: this objective works on the log-weights of a mixture"]
     reasons = []
-    prior = _is_prior(tableau)
-    for cond, recon, kl in zip(tableau.cond, tableau.recon, tableau.kl, strict=True):
-        row = f"row {row_name(cond)}"
-        weight = kl.sum()
+    references = [row_name(row) for row in tableau.ref]
+    weights = zip(tableau.recon.tolist(), tableau.kl.tolist(), strict=True)
+    for cond, (recon, kl) in zip(tableau.cond, weights, strict=True):
+        row, weight = f"row {row_name(cond)}", sum(kl)
         if weight == 0:
             reasons.append(f"{row} has no KL: nothing keeps it near the prior")
             continue
-        others = [row_name(tableau.ref[r]) for r in ((kl > 0) & ~prior).nonzero().flatten()]
-        if others:
+        held = [name for name, w in zip(references, kl, strict=True) if w > 0]
+        if others := [name for name in held if name != "p"]:
             reasons.append(f"{row} is held to {_listed(others)}, not to the prior p alone")
-        fits = torch.isclose(recon, weight) | (recon == 0)
-        rounded = recon.mul(1e9).round() / 1e9  # equal up to the order of a sum is equal
-        for value in rounded[~fits].unique().tolist():
-            wrong = [f"m{m}" for m in ((rounded == value) & ~fits).nonzero().flatten().tolist()]
-            reasons.append(
-                f"{row} weighs the likelihood of {_listed(wrong)} with {value:.3g} "
-                f"and its KL with {weight.item():.3g}"
-            )
+        wrong: dict[float, list[str]] = {}
+        for m, value in enumerate(recon):
+            if value != 0 and not math.isclose(value, weight, rel_tol=1e-5, abs_tol=1e-8):
+                wrong.setdefault(round(value, 9), []).append(f"m{m}")  # up to the order of a sum
+        reasons += [
+            f"{row} weighs the likelihood of {_listed(members)} with {value:.3g} "
+            f"and its KL with {weight:.3g}"
+            for value, members in sorted(wrong.items())
+        ]
     return reasons
-
-
-def _is_prior(tableau: Tableau) -> Bool[Tensor, " R"]:
-    """Which references are the prior alone, ``0...01``."""
-    return tableau.ref[:, -1] & ~tableau.ref[:, :-1].any(dim=1)
 
 
 def _listed(names: Sequence[str], most: int = 3) -> str:
@@ -278,79 +374,67 @@ def edited(tableau: Tableau, part: str, row: int, column: int, value: Number | b
     return dataclasses.replace(tableau, **{part: array})
 
 
-@dataclass(frozen=True, eq=False)
-class TableauState:
-    """A tableau and what it is worth in the world of ``noise``, averaged over all data, in nats.
+def weight_text(value: float) -> str:
+    """A weight as it is read best: a fraction where it is one, three digits otherwise.
 
-    ``objective``: its value with exact experts; ``log_evidence``: log p(X). ``reasons``: why it is
-    no ELBO, empty where it is. ``promise``: the evidences that it bounds, in words, or None;
-    ``promised``: their value.
+    >>> weight_text(1 / 7), weight_text(2.0), weight_text(0.12345), weight_text(0.0)
+    ('1/7', '2', '0.123', '·')
     """
-
-    recipe: str
-    noise: tuple[Number, ...]
-    tableau: Tableau
-    objective: float
-    log_evidence: float
-    reasons: tuple[str, ...]
-    promise: str | None
-    promised: float | None
-
-    @property
-    def excess(self) -> float:
-        """How far the objective is above log p(X); negative for what is below."""
-        return self.objective - self.log_evidence
-
-    @property
-    def bounds_everything(self) -> bool:
-        """Whether it promises to stay below log p(X), and not below something else."""
-        return self.promise == "log p(X)"
+    if value == 0:
+        return "·"
+    near = Fraction(value).limit_denominator(MOST_FRACTION)
+    simple = near.denominator in (2, 4, 5, 10, 20) and near > 1
+    return f"{value:.3g}" if simple or abs(near - value) >= 1e-9 else str(near)
 
 
-def tableau_state(
-    recipe: str = "mopoe",
-    noise: tuple[Number, ...] = (1.0, 1.0),
-    edits: Sequence[tuple[str, int, int, Number | bool]] = (),
-) -> TableauState:
-    """A recipe's tableau after some ``edits``, evaluated in the world of ``noise``.
+def row_sum(tableau: Tableau, row: int, most: int = 2) -> str:
+    """The part of the objective that a row stands for, with at most so many KLs written out.
 
-    Args:
-        recipe: a name from :data:`EDITABLE`.
-        noise: one variance a view.
-        edits: arguments of :func:`edited`, made one after the other.
-
-    Raises:
-        ValueError: no such recipe or cell, or an edit that leaves no tableau.
-
-    >>> state = tableau_state("wb_vae", edits=[("kl", 0, 0, 0.5)])
-    >>> state.reasons
-    ('row q(m0+m1) weighs the likelihood of m0 and m1 with 1 and its KL with 0.5',)
+    >>> row_sum(recipes.mopoe(2).tableau, 2)
+    '1/3 { E log p(m0, m1 | z) − KL(q ‖ p) }'
     """
-    if recipe not in EDITABLE:
-        raise ValueError(f"recipe must be one of {', '.join(EDITABLE)}; got {recipe!r}")
-    built = recipes.build(recipe, len(noise))
-    tableau = built.tableau
-    for edit in edits:
-        tableau = edited(tableau, *edit)
-    world = noisy_views(noise)
-    x = balanced_points(world)
-    reasons = why_no_elbo(tableau)
-    parts = [] if reasons else bounded_evidence(tableau)
-    promised = sum(w * world.log_evidence(x, row).mean().item() for w, row in parts)
-    return TableauState(
-        recipe=recipe, noise=tuple(noise), tableau=tableau,
-        objective=exact_objective(world, x, built, tableau=tableau).mean().item(),
-        log_evidence=world.log_evidence(x).mean().item(), reasons=tuple(reasons),
-        promise=None if reasons else _promise(parts, len(noise)),
-        promised=None if reasons else promised,
-    )  # fmt: skip
+    recon, kl = tableau.recon[row].tolist(), tableau.kl[row].tolist()
+    if not kl:
+        return f"{weight_text(max(recon))} log p(X, z) / q(z),   z ~ this expert"
+    total = max(recon)
+    # One factor can stand before the whole row.
+    plain = min(total, max(kl)) > 0 and all(math.isclose(w, total) for w in (*recon, *kl) if w > 0)
+
+    def factor(weight: float) -> str:
+        return "" if plain or weight == 1 else f"{weight_text(weight)} "
+
+    members: dict[float, list[str]] = {}
+    for m, weight in enumerate(recon):  # a sum of sixths and its mirror image are one weight
+        members.setdefault(round(weight, 9), []).append(f"m{m}")
+    gains = [f"{factor(weight)}E log p({', '.join(members[weight])} | z)"
+             for weight in sorted(members, reverse=True) if weight > 0]  # fmt: skip
+    costs = [f"{factor(weight)}KL(q ‖ {row_name(tableau.ref[r])})"
+             for r, weight in enumerate(kl) if weight > 0]  # fmt: skip
+    if len(costs) > most + 1:
+        costs = [*costs[:most], f"{len(costs) - most} more KL"]
+    text = (" + ".join(gains) + "".join(f" − {cost}" for cost in costs)).strip()
+    return f"{weight_text(total)} {{ {text} }}" if plain and total != 1 else text
 
 
-def _promise(parts: Sequence[tuple[float, Tensor]], num_modalities: int) -> str:
-    terms = []
-    for weight, row in parts:
-        names = [f"m{m}" for m in row.nonzero().flatten().tolist()]
-        of = "X" if len(names) == num_modalities else ", ".join(names)
-        factor = "" if math.isclose(weight, 1) else f"{weight:.3g} "
-        terms.append(f"{factor}log p({of})")
-    return " + ".join(terms) if terms else "0"
+# --- the gap of one row --------------------------------------------------------------------------
+
+
+def exact_gap(num_modalities: int, noise: Number, size: int, latent_dim: int = LATENT_DIM) -> float:
+    r"""E[KL(p(z|x_S) ‖ p(z|X))] for ``size`` of ``num_modalities`` equal views, in nats.
+
+    .. math:: D\,(r - 1 - \tfrac12 \ln r), \qquad r = (v + M)/(v + m)
+
+    >>> exact_gap(4, 1.0, size=4), round(exact_gap(4, 1.0, size=1), 4)
+    (0.0, 2.0837)
+    """
+    r = (noise + num_modalities) / (noise + size)
+    return latent_dim * (r - 1 - 0.5 * math.log(r))
+
+
+def least_gap(num_modalities: int, noise: Number, size: int, latent_dim: int = LATENT_DIM) -> float:
+    r"""The smallest E[KL(q ‖ p(z|X))] of any q that sees ``size`` equal views, in nats: D(r − 1)/2.
+
+    >>> least_gap(4, 1.0, size=1)
+    1.5
+    """
+    return latent_dim * ((noise + num_modalities) / (noise + size) - 1) / 2

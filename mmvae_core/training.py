@@ -2,15 +2,14 @@
 
 Everything random comes from seeded sources, the order of the samples (a function of seed and
 epoch), the noise and the subsets of recipes that draw them (generators whose states are
-checkpointed), so that a run that was killed
-and resumed equals, bit for bit on a CPU, the run that was not.
+checkpointed), so that a run that was killed and resumed equals, bit for bit on a CPU, the run that
+was not.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from tqdm.auto import tqdm
 
 from mmvae_core.aggregation import InvalidScaleError
 from mmvae_core.data.dataset import MultimodalDataset
+from mmvae_core.files import replacing
 from mmvae_core.model import MultimodalVAE
 
 __all__ = [
@@ -36,7 +36,8 @@ __all__ = [
     "save_checkpoint",
 ]
 
-FORMAT = 2  # of checkpoints; raised when their content changes
+FORMAT = 3  # of checkpoints; raised when their content changes
+RENAMED = {"mixture_logits": "pi.logits", "baseline": "pi.baseline"}  # since format 2
 
 
 @dataclass(frozen=True)
@@ -201,14 +202,15 @@ def fit(
     def checkpoint() -> None:
         if last is not None:
             _check_finite(model, epoch, step)
-            state = {
-                "epoch": epoch, "step": step, "best": best, "sums": sums,
-                "optimizer": optimizer.state_dict(), "noise": noise.get_state(),
-                "rows": rows.get_state(), "history": asdict(history),
-                "config": json.dumps(asdict(config)), "num_samples": len(data),
-                "device": device.type,
-            }  # fmt: skip
-            write(last, **state)
+            write(
+                last, epoch=epoch, step=step, best=best, sums=sums, history=asdict(history),
+                optimizer=optimizer.state_dict(), noise=noise.get_state(), rows=rows.get_state(),
+                config=json.dumps(asdict(config)), num_samples=len(data), device=device.type,
+            )  # fmt: skip
+
+    def show() -> None:
+        if callback is not None:
+            callback(Progress(model, history, epoch, step, steps_per_epoch, total_steps))
 
     bar = tqdm(
         total=total_steps, initial=resumed_at, unit="step",
@@ -230,11 +232,7 @@ def fit(
                 )
                 try:
                     loss, terms = model.loss(
-                        batch,
-                        beta=beta,
-                        samples=config.samples,
-                        generator=noise,
-                        tableau=tableau,
+                        batch, beta=beta, samples=config.samples, generator=noise, tableau=tableau
                     )
                 except InvalidScaleError as error:
                     raise _diverged(epoch, step, str(error)) from error
@@ -254,10 +252,8 @@ def fit(
                     history.processor_seconds = time.process_time() - worked
                     history.steps.append((epoch * steps_per_epoch + step, value))
                     bar.set_postfix(loss=f"{value:.1f}", kl=f"{terms['kl'].item():.1f}")
-                    if callback is not None and step < steps_per_epoch:
-                        callback(
-                            Progress(model, history, epoch, step, steps_per_epoch, total_steps)
-                        )
+                    if step < steps_per_epoch:
+                        show()
                         model.train()  # a callback may have looked at samples
                     last_called = time.monotonic()
                 if now - last_saved > config.checkpoint_seconds and step < steps_per_epoch:
@@ -283,11 +279,10 @@ def fit(
             checkpoint()
             last_saved = time.monotonic()
             bar.set_description(f"epoch {min(epoch + 1, config.epochs)}/{config.epochs}")
-            if callback is not None:
-                callback(Progress(model, history, epoch, 0, steps_per_epoch, total_steps))
+            show()
         model.eval()
-        if callback is not None and resumed_at == total_steps:  # nothing was left to do: show it
-            callback(Progress(model, history, epoch, 0, steps_per_epoch, total_steps))
+        if resumed_at == total_steps:  # nothing was left to do
+            show()
     return history
 
 
@@ -309,25 +304,13 @@ def held_out_loss(model: MultimodalVAE, data: MultimodalDataset, config: TrainCo
 
 
 def save_checkpoint(path: str | Path, model: MultimodalVAE, **state: Any) -> Path:
-    """Write model, its description and ``state`` so that the file is old or new, never half.
-
-    The bytes go to a neighbour first, reach the disk, and take the name in one step.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write model, its description and ``state`` so that the file is old or new, never half."""
     content = {
         "format": FORMAT, "spec": json.dumps(model.spec), "model": model.state_dict(), **state
     }  # fmt: skip
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    with replacing(path) as partial:
+        torch.save(content, partial)
+    return Path(path)
 
 
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]:
@@ -347,8 +330,10 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
             f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is damaged or "
             "something else. Delete it, or copy it again from where it came"
         ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") not in (2, FORMAT):
         raise ValueError(f"{path} is not a checkpoint of format {FORMAT}; train again to make one")
+    if content["format"] == 2:
+        content["model"] = {RENAMED.get(k, k): value for k, value in content["model"].items()}
     return content
 
 

@@ -1,12 +1,10 @@
 """A notebook in a real browser: JupyterLab on a free local port, Chromium driven by Playwright.
 
-The tests of the explorers use three things from here:
-
 * :func:`chromium` finds the browser, :func:`lab` starts JupyterLab on copies of notebooks, and
   :func:`notebook` opens one of them in a page of its own and runs all cells;
-* :class:`Explorer` says where an interactive picture lives in a notebook and which sliders it has;
-* :func:`drawn`, :func:`readout`, :func:`focus_slider` and :func:`problems` look at the page as a
-  reader would: the arrays that plotly has drawn, the text of the readout, errors in any output.
+* :func:`painted` reads what the SVG painter has put on the page, :func:`expected` says what a
+  picture should look like there, :func:`follows` waits until both agree;
+* :func:`problems` collects errors: of cells, of outputs, of callbacks, of the page.
 
 Nothing here knows what a particular notebook shows.
 """
@@ -23,7 +21,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,23 +29,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = [
-    "Explorer",
-    "Lab",
-    "artefacts",
-    "chromium",
-    "drawn",
-    "focus_slider",
-    "lab",
-    "notebook",
-    "problems",
-    "readout",
-    "settled",
-    "slider_value",
-]
+from mmvae_core.pictures.picture import WIDTH, Picture
+from mmvae_core.pictures.style import DASHES
+
+__all__ = ["Lab", "artefacts", "chromium", "expected", "follows", "lab", "notebook", "painted",
+           "problems"]  # fmt: skip
 
 ROOT = Path(__file__).resolve().parents[1]
-VIEWPORT = {"width": 1280, "height": 1100}  # pixels; the width of a projector, an explorer high
+VIEWPORT = {"width": 1280, "height": 720}  # pixels, of a projector
 START_S = 90.0  # seconds JupyterLab may take to answer
 RUN_S = 240.0  # seconds a notebook may take from the first cell to the last
 
@@ -71,27 +60,13 @@ SETTINGS = {
 
 
 @dataclass(frozen=True)
-class Explorer:
-    """Where an interactive picture is, and what moves it.
-
-    Args:
-        notebook: file name inside ``notebooks/``.
-        css: class of the widget that holds picture, sliders and readout.
-        sliders: the ``aria-label`` of every slider, by the name its value has in Python.
-    """
-
-    notebook: str
-    css: str
-    sliders: dict[str, str]
-
-
-@dataclass(frozen=True)
 class Lab:
-    """A running JupyterLab: its address with the token, and the folder it serves."""
+    """A running JupyterLab: its address with the token, the folder it serves, and a browser."""
 
     url: str
     token: str
     root: Path
+    browser: Any
 
 
 def chromium() -> str | None:
@@ -138,7 +113,9 @@ def lab(folder: Path | None = None) -> Iterator[Lab]:
             JUPYTER_RUNTIME_DIR=str(home / "runtime"),
             JUPYTERLAB_SETTINGS_DIR=str(home / "settings"),
             JUPYTERLAB_WORKSPACES_DIR=str(home / "workspaces"),
-            PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+            PYTHONPATH=os.pathsep.join(
+                filter(None, [str(ROOT), str(ROOT / "notebooks"), os.environ.get("PYTHONPATH")])
+            ),
         )
         command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1"]
         command += [f"--port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={root}"]
@@ -153,7 +130,14 @@ def lab(folder: Path | None = None) -> Iterator[Lab]:
         try:
             url = f"http://127.0.0.1:{port}"
             _await(url, server, log)
-            yield Lab(url, token, root)
+            from playwright.sync_api import sync_playwright
+
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+                try:
+                    yield Lab(url, token, root, browser)
+                finally:
+                    browser.close()
         finally:
             server.terminate()
             try:
@@ -183,38 +167,34 @@ def notebook(lab: Lab, path: str, *, run: bool = True) -> Iterator[Any]:
     Yields:
         Playwright's page. Its attribute ``console`` holds the errors the page has logged.
     """
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
-        try:
-            page = browser.new_context(viewport=VIEWPORT).new_page()
-            page.console = []
-            page.on("pageerror", lambda error: page.console.append(str(error)))
-            page.goto(f"{lab.url}/lab/tree/{path}?token={lab.token}&reset")
-            page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=START_S * 1000)
-            page.wait_for_function(
-                """() => { const panel = window.jupyterapp?.shell.currentWidget;
-                           return panel?.sessionContext?.session?.kernel?.status === 'idle'; }""",
-                timeout=START_S * 1000,
+    page = lab.browser.new_context(viewport=VIEWPORT).new_page()
+    try:
+        page.console = []
+        page.on("pageerror", lambda error: page.console.append(str(error)))
+        page.goto(f"{lab.url}/lab/tree/{path}?token={lab.token}&reset")
+        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=START_S * 1000)
+        page.wait_for_function(
+            """() => { const panel = window.jupyterapp?.shell.currentWidget;
+                       return panel?.sessionContext?.session?.kernel?.status === 'idle'; }""",
+            timeout=START_S * 1000,
+        )
+        page.evaluate(_LISTEN)
+        # The file browser would take a third of the picture's width.
+        page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+        if run:
+            page.set_default_timeout(RUN_S * 1000)
+            page.evaluate(
+                "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
+                ".then(() => null)"
             )
-            page.evaluate(_LISTEN)
-            # The file browser would take a third of the picture's width.
-            page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
-            if run:
-                page.set_default_timeout(RUN_S * 1000)
-                page.evaluate(
-                    "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
-                    ".then(() => null)"
-                )
-                page.wait_for_function(
-                    "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
-                    ".status === 'idle'"
-                )
-                page.set_default_timeout(30_000)
-            yield page
-        finally:
-            browser.close()
+            page.wait_for_function(
+                "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+                ".status === 'idle'"
+            )
+            page.set_default_timeout(30_000)
+        yield page
+    finally:
+        page.context.close()
 
 
 # An exception in a widget's callback or message handler belongs to no cell: JupyterLab hides it in
@@ -229,90 +209,130 @@ _LISTEN = """
 }
 """
 
-# Plotly keeps what it was sent in gd.data: plain arrays, typed arrays, or {dtype, bdata}.
-_DRAWN = """
-css => {
-  const kinds = {f8: Float64Array, f4: Float32Array, i4: Int32Array, u4: Uint32Array,
-                 i2: Int16Array, u2: Uint16Array, i1: Int8Array, u1: Uint8Array};
-  const plain = v => {
-    if (v && v.bdata !== undefined) {
-      const bytes = Uint8Array.from(atob(v.bdata), c => c.charCodeAt(0));
-      v = new kinds[v.dtype](bytes.buffer);
-    }
-    return v === undefined || v === null ? null : Array.from(v);
-  };
-  const gd = document.querySelector(css + ' .js-plotly-plot');
+_PAINTED = """
+picture => {
+  const corner = /[ML](-?[\\d.]+),(-?[\\d.]+)/g;
+  const points = path => [...(path?.getAttribute('d') ?? '').matchAll(corner)]
+    .map(([, x, y]) => [Number(x), Number(y)]);
+  const places = marks => marks.map(mark => mark.getAttribute('transform')
+    .match(/translate\\((\\S+) (\\S+)\\)/).slice(1).map(Number));
+  const texts = group => [...group.querySelectorAll('text')].map(t => t.textContent);
+  const all = kind => Object.fromEntries([...picture.querySelectorAll(`g.${kind}`)].map(
+    group => [group.dataset.name, group]));
+  const map = (groups, of) => Object.fromEntries(
+    Object.entries(groups).map(([name, group]) => [name, of(group)]));
   return {
-    traces: gd.data.map(t => ({name: t.name, x: plain(t.x), y: plain(t.y),
-                               visible: t.visible === undefined ? true : t.visible,
-                               text: t.text === undefined ? null : [].concat(t.text)})),
-    annotations: (gd.layout.annotations || []).map(a => ({name: a.name, text: a.text, x: a.x,
-                                                          y: a.y, visible: a.visible !== false})),
-    shapes: (gd.layout.shapes || []).map(s => ({name: s.name, x0: s.x0, x1: s.x1,
-                                                y0: s.y0, y1: s.y1})),
+    stamp: Number(picture.dataset.painted),
+    name: picture.querySelector('svg > title').textContent,
+    alt: picture.querySelector('svg > desc').textContent,
+    words: picture.querySelector('p').innerText,
+    table: [...picture.querySelectorAll('tr')].map(
+      row => [...row.cells].map(cell => cell.innerText.trim())),
+    layers: map(all('layers'), group => {
+      const marks = [...group.querySelectorAll('.mark, .open')];
+      const image = group.querySelector('image');
+      const line = group.querySelector('path[fill=none]'), area = group.querySelector(
+        'path:not([fill=none]):not(.mark):not(.open)');
+      return { line: points(line), area: points(area), marks: places(marks),
+               color: (line ?? area ?? marks[0])?.getAttribute(line ? 'stroke' : 'fill') ?? null,
+               dash: line?.getAttribute('stroke-dasharray') ?? null,
+               image: image?.getAttribute('href') ?? null };
+    }),
+    labels: map(all('labels'), texts),
+    panels: map(all('panels'), texts),
   };
 }
 """
 
 
-def drawn(page: Any, css: str) -> dict[str, dict[str, Any]]:
-    """What plotly has drawn in the explorer of class ``css``: every trace by its name.
+def painted(picture: Any) -> dict[str, Any]:
+    """What the page shows of a picture, read from its SVG; pixels of the picture.
 
-    Returns:
-        ``name -> {"x": array, "y": array, "visible": ..., "text": ...}``; under ``"annotations"``
-        and ``"shapes"`` the layout's, by their names.
+    Args:
+        picture: locator of the element ``.mmvae-picture``.
     """
-    seen = page.evaluate(_DRAWN, f".{css}")
-    result: dict[str, dict[str, Any]] = {}
-    for trace in seen["traces"]:
-        result[trace["name"]] = dict(trace, x=_array(trace["x"]), y=_array(trace["y"]))
-    result["annotations"] = {a["name"]: a for a in seen["annotations"]}
-    result["shapes"] = {s["name"]: s for s in seen["shapes"]}
-    return result
+    return picture.evaluate(_PAINTED)
 
 
-def _array(values: list[float | None] | None) -> np.ndarray:
-    return np.array([np.nan if v is None else v for v in values or []], dtype=float)
+def expected(picture: Picture) -> dict[str, Any]:
+    """What :func:`painted` has to return for a picture, worked out from its description."""
+    layers = {}
+    for name, layer in picture.layers.items():
+        panel = picture.panels[layer.panel]
+        left, right, bottom, top = panel.box
+        size = np.array([(right - left) * WIDTH, (top - bottom) * picture.height])
+        at = panel.placed(layer.x, layer.y, picture.height)
+        inside = ((at >= -0.01) & (at <= size + 0.01)).all(axis=1)
+        at = np.array([left * WIDTH, (1 - bottom) * picture.height]) + at * [1, -1]
+        known, is_line = np.isfinite(at).all(axis=1), not layer.marker and layer.image is None
+        dash = " ".join(map(str, DASHES[layer.dash])) or "none"
+        shown = (is_line and (layer.width or layer.fill)) or (layer.marker and inside.any())
+        layers[name] = {
+            "line": at[known] if is_line and layer.width else [],
+            "area": at[known] if is_line and layer.fill and layer.closed else None,
+            "marks": at[known & inside] if layer.marker else [],
+            "color": layer.color if shown else None,
+            "dash": dash if is_line and layer.width else None,
+        }
+    return {
+        "name": picture.name,
+        "alt": picture.alt,
+        "layers": layers,
+        "labels": {n: [label.text for label in labels] for n, labels in picture.labels.items()},
+        "panels": {
+            name: [*(text for axis in panel.marks(picture.height) for _, text in axis),
+                   panel.title, panel.xlabel, panel.ylabel]
+            for name, panel in picture.panels.items()
+        },
+    }  # fmt: skip
 
 
-def readout(page: Any, css: str) -> list[list[str]]:
-    """The rows of the explorer's HTML table, cell by cell, as text."""
-    return page.evaluate(
-        """css => [...document.querySelectorAll(css + ' table tr')].map(
-                   row => [...row.cells].map(cell => cell.innerText.trim()))""",
-        f".{css}",
-    )
+def difference(seen: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """The first thing in which the page differs from the description; empty where nothing does."""
+    for key in ("name", "alt", "labels", "panels"):
+        if seen[key] != wanted[key]:
+            return f"{key}: painted {seen[key]!r}, described {wanted[key]!r}"
+    if list(seen["layers"]) != list(wanted["layers"]):
+        return f"layers: painted {list(seen['layers'])}, described {list(wanted['layers'])}"
+    for name, layer in wanted["layers"].items():
+        for key, value in layer.items():
+            there = seen["layers"][name][key]
+            if key in ("color", "dash"):
+                same = there == value
+            else:  # an area above a base line has corners of its own
+                same = value is None or (
+                    len(there) == len(value)
+                    and np.allclose(np.reshape(there, (-1, 2)), np.reshape(value, (-1, 2)), rtol=0,
+                                    atol=0.0101)
+                )  # fmt: skip
+            if not same:
+                return f"layer {name!r}, {key}: painted {there!r}, described {value!r}"
+    return ""
 
 
-def focus_slider(page: Any, css: str, label: str) -> Any:
-    """Put the keyboard on the slider that a screen reader calls ``label``; return its locator."""
-    handle = page.locator(f".{css}").get_by_role("slider", name=label, exact=True)
-    handle.focus()
-    return handle
+def follows(picture: Any, describe: Callable[[], Picture], timeout_s: float = 30.0) -> dict:
+    """Wait until the page shows what ``describe()`` returns; return what is painted.
 
-
-def slider_value(handle: Any) -> float:
-    """The value a slider shows to the page (and to a screen reader)."""
-    return float(
-        handle.evaluate("e => e.getAttribute('aria-valuenow') ?? e.value")  # div or input
-    )
-
-
-def settled(page: Any, css: str, *, timeout_s: float = 10.0) -> dict[str, dict[str, Any]]:
-    """Wait until kernel and picture have nothing left to do, then return :func:`drawn`."""
+    ``describe`` is asked again whenever the page has painted, for a control may still be moving.
+    """
     end = time.monotonic() + timeout_s
-    before = ""
-    while time.monotonic() < end:
-        page.wait_for_timeout(60)  # milliseconds: two to three frames
-        state = page.evaluate(_DRAWN, f".{css}")
-        idle = page.evaluate(
-            "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status"
+    while True:
+        seen = painted(picture)
+        gap = difference(seen, expected(describe()))
+        if not gap:
+            return seen
+        left = 1000 * (end - time.monotonic())
+        if left <= 0:
+            raise AssertionError(f"the page does not show the state of its controls: {gap}")
+        picture.evaluate(
+            """(picture, [stamp, most]) => new Promise(resolve => {
+                 const done = () => { clearTimeout(late); resolve(); };
+                 const late = setTimeout(done, most);
+                 picture.addEventListener('painted', done, { once: true });
+                 if (Number(picture.dataset.painted) !== stamp) done();
+               })""",
+            [seen["stamp"], min(left, 3000)],
         )
-        now = json.dumps(state) + json.dumps(readout(page, css))
-        if now == before and idle == "idle":
-            return drawn(page, css)
-        before = now
-    raise AssertionError(f"the picture was still changing after {timeout_s} s")
 
 
 def problems(page: Any) -> list[str]:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 
-install_import_hook("mmvae_core", "typecheck.checked")  # before any import of mmvae_core
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "notebooks"))  # the course
+install_import_hook(["mmvae_core", "course"], "typecheck.checked")  # before they are imported
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

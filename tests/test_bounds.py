@@ -12,12 +12,12 @@ from torch.distributions import Normal, kl_divergence
 from mmvae_core import bounds, recipes, subsets
 from mmvae_core.bounds import Evidence
 from mmvae_core.data.dataset import Batch
-from mmvae_core.laboratory import LinearGaussian
-from mmvae_core.metrics.likelihood import log_weights
+from mmvae_core.metrics.likelihood import importance_log_weights
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.model import evidence as evidence_of
 from mmvae_core.recipes import Recipe
 from mmvae_core.tableau import SampleTableaux
+from mmvae_core.worlds import LinearGaussian
 
 BOUNDS = {
     "mopoe": {},
@@ -56,7 +56,7 @@ def test_the_bound_with_the_exact_posterior_is_the_log_evidence(world: LinearGau
     """At the posterior, log p(X, z) − log q(z) is log p(X) whatever z is."""
     _, batch = world.sample(4)
     model = world.model(recipe_of("mopoe prior once"))
-    log_w = log_weights(model, batch, subsets.full(3)[0], draws=7)
+    log_w = importance_log_weights(model, batch, subsets.full(3)[0], draws=7)
     torch.testing.assert_close(log_w, world.log_evidence(batch.x).expand(7, -1))
 
 
@@ -102,8 +102,8 @@ def test_the_engine_is_the_explicit_loop(name: str) -> None:
     lam = [1.0, 2.5, 0.5]
     model = MultimodalVAE(recipe, [(1, 4, 4)] * 3, 2, networks="dense", modality_weights=lam)
     model = model.double()
-    if recipe.entropy_scale is not None:
-        model.mixture_logits.data = torch.randn(7, dtype=torch.float64)
+    if model.pi is not None:
+        model.pi.logits.data = torch.randn(7, dtype=torch.float64)
     x = tuple(torch.rand(5, 1, 4, 4, dtype=torch.float64) for _ in range(3))
     batch = Batch(x=x, present=torch.ones(5, 3, dtype=torch.bool))
     beta = 2.5

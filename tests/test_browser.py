@@ -1,47 +1,44 @@
-"""The interactive notebooks in a real browser: every slider by keyboard, every number compared.
+"""Every explorer and every notebook in a real browser.
 
-What the page shows (plotly's arrays, the table's text) has to be what ``mmvae_core`` computes for
-the values on the sliders. Screenshots go to the folder ``MMVAE_ARTEFACTS``.
+All subclasses of ``Explorer`` in the course are put into one notebook; each of their controls goes
+to both ends and to the middle by keyboard, each preset is pressed, and what the SVG painter has put
+on the page is compared with the description of that state, made in this process. Then every
+notebook runs in the browser, and its predictions are answered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import pkgutil
+import re
+from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
-import numpy as np
+import nbformat
 import pytest
-from browser import (
-    Explorer,
-    Lab,
-    artefacts,
-    drawn,
-    focus_slider,
-    lab,
-    notebook,
-    problems,
-    readout,
-    settled,
-    slider_value,
-)
+from browser import ROOT, Lab, artefacts, follows, lab, notebook, painted, problems
+
+from mmvae_core.pictures.controls import Choice
+from mmvae_core.pictures.explorer import Explorer
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 
-TWO_EXPERTS = Explorer(
-    notebook="01_two_experts.ipynb",
-    css="explore-two-experts",
-    sliders={
-        "mu_1": "mean of expert 1",
-        "mu_2": "mean of expert 2",
-        "sigma_1": "standard deviation of expert 1",
-        "sigma_2": "standard deviation of expert 2",
-        "rho": "correlation of the experts' errors",
-        "theta": "true value",
-    },
-)
-# From end to end, in steps and in leaps.
-KEYS = ["Home", "ArrowRight", "ArrowUp", "PageUp", "PageUp", "End", "ArrowLeft", "PageDown"]
-ATOL = 1e-9  # plotly is sent float64; nothing is rounded on the way
+
+def explorers() -> list[type[Explorer]]:
+    """All that the course defines and that paint with our own painter."""
+    import course
+
+    for module in pkgutil.walk_packages(course.__path__, "course."):
+        import_module(module.name)
+    found, todo = [], [Explorer]
+    while todo:
+        todo += (below := todo.pop().__subclasses__())
+        found += [one for one in below if one.__module__.startswith("course.")]
+    return sorted((one for one in found if hasattr(one, "picture")), key=lambda one: one.__name__)
+
+
+EXPLORERS = explorers()
 
 
 @pytest.fixture(scope="module")
@@ -50,141 +47,212 @@ def server() -> Iterator[Lab]:
         yield running
 
 
-def two_experts_agree(page: Any, css: str, at: dict[str, float]) -> None:
-    """Curves, ellipses, markers and table are those of ``two_experts_state`` at ``at``."""
-    from mmvae_core.explore.two_experts import table_rows
-    from mmvae_core.toy import DRAWN, two_experts_state
+def book(cells: list[str]) -> nbformat.NotebookNode:
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    return made
 
-    state = two_experts_state(
-        (at["mu_1"], at["mu_2"]), (at["sigma_1"] ** 2, at["sigma_2"] ** 2), at["rho"], at["theta"]
+
+@pytest.fixture(scope="module")
+def gallery(server: Lab) -> Iterator[Any]:
+    """A page that shows every explorer."""
+    cells = [
+        f"from {one.__module__} import {one.__name__}\n"
+        f"{one.__name__}{'.example' if hasattr(one, 'example') else ''}()"
+        for one in EXPLORERS
+    ]
+    nbformat.write(book(cells), server.root / "gallery.ipynb")
+    with notebook(server, "gallery.ipynb") as page:
+        yield page
+
+
+def made(kind: type[Explorer]) -> Explorer:
+    return kind.example() if hasattr(kind, "example") else kind()
+
+
+def values(place: Any, explorer: Explorer) -> dict[str, Any]:
+    """Where the page's controls are."""
+    found = {}
+    for name, control in explorer.controls.items():
+        if isinstance(control, Choice):
+            row = place.locator(".widget-toggle-buttons").filter(has_text=control.label)
+            at = row.locator("button").evaluate_all(
+                "all => all.findIndex(button => button.classList.contains('mod-active'))"
+            )
+            options = explorer.inputs[name]._options_full
+            found[name] = options[at][1]
+        elif hasattr(control, "spoken"):
+            slider = place.get_by_role("slider", name=control.spoken, exact=True)
+            found[name] = float(slider.input_value())
+        else:  # a switch
+            button = place.get_by_role("button", name=control.label, exact=True)
+            found[name] = "mod-active" in button.get_attribute("class")
+    return found
+
+
+@pytest.mark.parametrize("kind", EXPLORERS, ids=lambda kind: kind.__name__)
+def test_an_explorer_shows_the_state_of_its_controls(kind: type[Explorer], gallery: Any) -> None:
+    explorer = made(kind)
+    place = gallery.locator(f".{kind.__name__}")
+    picture = place.locator(".mmvae-picture")
+    picture.locator("svg").wait_for()
+    place.scroll_into_view_if_needed()
+
+    def agree() -> dict[str, Any]:
+        def describe() -> Any:
+            return explorer.picture(explorer.state(**values(place, explorer)))
+
+        seen = follows(picture, describe)
+        state = explorer.state(**values(place, explorer))
+        header, rows, _ = explorer.table(state) or ((), (), ())
+        wanted = [list(map(plain, row)) for row in ([header, *rows] if rows else [])]
+        assert [list(map(plain, row)) for row in seen["table"]] == wanted
+        assert plain(seen["words"]) == plain(explorer.words(state))
+        assert problems(gallery) == []
+        return seen
+
+    first = agree()
+    assert first["name"], "a picture needs a name, for assistive technology"
+    assert first["alt"], "and a description"
+    place.screenshot(path=artefacts() / f"{kind.__name__}.png")
+    for name, control in explorer.controls.items():
+        start = values(place, explorer)[name]
+        if isinstance(control, Choice):
+            row = place.locator(".widget-toggle-buttons").filter(has_text=control.label)
+            for button in row.locator("button").all():
+                button.press("Enter")
+                agree()
+        elif hasattr(control, "spoken"):
+            slider = place.get_by_role("slider", name=control.spoken, exact=True)
+            slider.focus()
+            middle = round((control.max - control.min) / control.step / 2)
+            moves = [
+                ["Home"],
+                ["PageUp"] * (middle // 10) + ["ArrowRight"] * (middle % 10),
+                ["End"],
+            ]
+            before = start
+            for keys in moves:
+                for key in keys:
+                    gallery.keyboard.press(key)
+                agree()
+                at = values(place, explorer)[name]
+                assert at != before or start in (control.min, control.max)
+                before = at
+            place.screenshot(path=artefacts() / f"{kind.__name__}-{name}.png")
+            for _ in range(6):
+                gallery.keyboard.press("ArrowLeft")  # held down: no press may be lost or queue
+            agree()
+        else:
+            button = place.get_by_role("button", name=control.label, exact=True)
+            for _ in range(2):
+                button.press("Enter")
+                agree()
+    for preset in explorer.presets:
+        place.get_by_role("button", name=preset, exact=True).press("Enter")
+        agree()
+
+
+def plain(text: str) -> str:
+    """The text of HTML as the page shows it."""
+    return re.sub(r"\s+", " ", re.sub(r"</?[a-zA-Z][^>]*>", "", text)).strip()
+
+
+@pytest.mark.parametrize("kind", EXPLORERS, ids=lambda kind: kind.__name__)
+def test_an_explorer_fits_a_projector_and_a_phone(kind: type[Explorer], gallery: Any) -> None:
+    """1280 x 720: sliders and picture at once. 390: no text leaves the cell's output."""
+    place = gallery.locator(f".{kind.__name__}")
+    place.locator("svg").first.wait_for()
+    high = place.evaluate(
+        """place => [place.querySelector('svg').getBoundingClientRect().bottom
+                     - place.getBoundingClientRect().top,
+                     document.querySelector('.jp-WindowedPanel-outer').clientHeight]"""
     )
-    seen = drawn(page, css)
-
-    def same(name: str, x: Any, y: Any) -> None:
-        np.testing.assert_allclose(seen[name]["x"], x, atol=ATOL, err_msg=f"{name}, x, {at}")
-        np.testing.assert_allclose(seen[name]["y"], y, atol=ATOL, err_msg=f"{name}, y, {at}")
-
-    for name in DRAWN:
-        same(f"density {name}", *state.density[name])
-        mean, std = state.mean[name], state.std[name]
-        np.testing.assert_allclose(seen[f"row {name}"]["x"], [mean - std, mean, mean + std])
-    same("ellipse unit", *state.ellipse_unit)
-    same("ellipse code", *state.ellipse_code)
-    same("ellipse poe", *state.ellipse_poe)
-    for name, touch in (("code", state.touch_code), ("poe", state.touch_poe)):
-        same(f"path {name}", *np.stack([state.point, touch], axis=1))
-    for i in (0, 1):
-        same(f"weight expert_{i + 1}", state.rho_grid, state.weights_by_rho[i])
-        same(f"weight now expert_{i + 1}", [state.rho], [state.weights["code"][i]])
-    same("variance code", state.rho_grid, state.variance_by_rho)
-    same("variance now", [state.rho], [state.variance["code"]])
-    shown, expected = readout(page, css)[1:], table_rows(state)
-    assert [row[0] for row in shown] == [row[0] for row in expected]
-    # The last digit may differ by one where the sixteenth decides how the fourth is rounded.
-    np.testing.assert_allclose(numbers(shown), numbers(expected), rtol=0, atol=1.01e-4)
-
-
-def numbers(rows: list[list[str]]) -> np.ndarray:
-    return np.array([[float(text.replace("−", "-")) for text in row[1:]] for row in rows])
-
-
-def drive(page: Any, explorer: Explorer, agree: Callable[..., None], shots: list[str]) -> None:
-    """Move every slider through ``KEYS``; after each press compare page and ``mmvae_core``."""
-    handles = {name: focus_slider(page, explorer.css, says)
-               for name, says in explorer.sliders.items()}  # fmt: skip
-    at = {name: slider_value(handle) for name, handle in handles.items()}
-    agree(page, explorer.css, at)
-    for name, says in explorer.sliders.items():
-        start, seen = at[name], drawn(page, explorer.css)
-        handle = focus_slider(page, explorer.css, says)
-        for key in KEYS:
-            page.keyboard.press(key)
-            now = settled(page, explorer.css)
-            value = slider_value(handle)
-            assert value != at[name], f"{key} did not move {says}"
-            at[name] = value
-            moved = [trace for trace in now if not same_trace(now[trace], seen[trace])]
-            assert moved, f"the picture did not follow {says}"
-            seen = now
-            agree(page, explorer.css, at)
-            assert problems(page) == []
-            if key in ("Home", "End"):
-                shoot(page, explorer, f"{name}-{key.lower()}", shots)
-        # Back to where the slider was, as a reader would: a step at a time would take too long.
-        page.locator(f".{explorer.css}").get_by_role("button", name="The paper’s toy").click()
-        settled(page, explorer.css)
-        at = {n: slider_value(h) for n, h in handles.items()}
-        assert at[name] == start
-
-
-def same_trace(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return all(np.array_equal(one[axis], other[axis]) for axis in ("x", "y") if axis in one)
-
-
-def shoot(page: Any, explorer: Explorer, name: str, shots: list[str]) -> None:
-    path = artefacts() / f"{explorer.notebook.removesuffix('.ipynb')}-{name}.png"
-    page.locator(f".{explorer.css}").first.screenshot(path=path)
-    shots.append(path.name)
-
-
-def test_two_experts(server: Lab) -> None:
-    """Predict, unlock, drive all sliders, press all presets; no cell or output holds an error."""
-    shots: list[str] = []
-    with notebook(server, f"notebooks/{TWO_EXPERTS.notebook}") as page:
-        assert problems(page) == []
-        # Locked: the first explorer is not on the page before an answer is given.
-        quiz = page.locator(".prediction")
-        quiz.wait_for()
-        assert quiz.locator(".js-plotly-plot").count() == 0
-        commit = quiz.get_by_role("button", name="Commit, then show me")
-        assert commit.is_disabled()
-        quiz.get_by_label("toward the surer expert, never past it").check()
-        commit.click()
-        quiz.locator(".js-plotly-plot").wait_for()
-        assert "It is: past the surer expert" in quiz.inner_text()
-        page.screenshot(path=artefacts() / "01_two_experts-unlocked.png")
-        inside = Explorer(
-            TWO_EXPERTS.notebook, f"prediction .{TWO_EXPERTS.css}", TWO_EXPERTS.sliders
+    assert high[0] <= high[1], f"{kind.__name__} is {high[0]:.0f} px high, the page {high[1]:.0f}"
+    gallery.set_viewport_size({"width": 390, "height": 844})
+    try:
+        gallery.wait_for_function(
+            "name => document.querySelector(`.${name} svg`).viewBox.baseVal.width < 640",
+            arg=kind.__name__,
         )
-        page.locator(f".{inside.css}").get_by_role("button", name="The paper’s toy").click()
-        settled(page, inside.css)
-        shoot(page, inside, "toy", shots)
-        drive(page, inside, two_experts_agree, shots)
-        for preset in ("Equal experts", "One overconfident expert"):
-            page.locator(f".{inside.css}").get_by_role("button", name=preset).click()
-            settled(page, inside.css)
-            at = {
-                name: slider_value(focus_slider(page, inside.css, says))
-                for name, says in inside.sliders.items()
-            }
-            two_experts_agree(page, inside.css, at)
-            shoot(page, inside, preset.lower().replace(" ", "-"), shots)
+        place.screenshot(path=artefacts() / f"{kind.__name__}-390.png")
+        cut = place.evaluate(
+            """place => {
+                 const edge = place.closest('.jp-OutputArea-output').getBoundingClientRect();
+                 return [...place.querySelectorAll('svg text, input, output, label, p')]
+                   .filter(e => { const box = e.getBoundingClientRect();
+                     const out = box.left < edge.left - 1 || box.right > edge.right + 1;
+                     return box.width && out; })
+                   .map(e => e.textContent || e.outerHTML);
+               }"""
+        )
+        assert cut == []
+    finally:
+        gallery.set_viewport_size({"width": 1280, "height": 720})
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_runs_and_its_predictions_reveal(name: str, server: Lab) -> None:
+    path = server.root / "notebooks" / name
+    copy = nbformat.read(path, 4)
+    for cell in copy.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            cell.source = cell.source.replace("smoke = False", "smoke = True")
+    nbformat.write(copy, path)
+    with notebook(server, f"notebooks/{name}") as page:
         assert problems(page) == []
-    assert len(shots) == 1 + 2 * len(TWO_EXPERTS.sliders) + 2
+        for quiz in page.locator(".prediction").all():
+            quiz.scroll_into_view_if_needed()
+            assert quiz.locator(".mmvae-picture, .js-plotly-plot").count() == 0
+            commit = quiz.get_by_role("button", name="Commit, then show me")
+            assert commit.is_disabled()
+            quiz.get_by_role("radio").first.check()
+            commit.click()
+            quiz.get_by_text(re.compile("As you said|You said")).wait_for()
+            for picture in quiz.locator(".mmvae-picture").all():
+                picture.locator("svg g.layers").first.wait_for(state="attached")
+                assert painted(picture)["layers"]
+        assert problems(page) == []
 
 
 def test_an_error_in_a_cell_is_a_problem(server: Lab) -> None:
     """The harness itself: it sees an exception, and one that a callback raised."""
-    import nbformat
-
     cells = [
         "1 / 0",
         "import ipywidgets as w\nout = w.Output()\nwith out:\n    [][1]\nout",
-        "from mmvae_core.explore.controls import ErrorLine\nline = ErrorLine()\n"
+        "from mmvae_core.pictures.controls import ErrorLine\nline = ErrorLine()\n"
         "with line.guard():\n    int('x')\nline",
-        "from mmvae_core.explore.controls import Slider\n"
+        "from mmvae_core.pictures.controls import Slider\n"
         "slider = Slider('x', 'unguarded', 0.0)\n"
         "slider.observe(lambda _: {}['missing'], 'value')\nslider.add_class('unguarded')\nslider",
     ]
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
-    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    for cell in book.cells:
+    broken = book(cells)
+    for cell in broken.cells:
         cell.metadata["tags"] = ["raises-exception"]
-    nbformat.write(book, server.root / "broken.ipynb")
+    nbformat.write(broken, server.root / "broken.ipynb")
     with notebook(server, "broken.ipynb") as page:
         page.get_by_text("could not be updated").wait_for()
         page.get_by_role("slider", name="unguarded").press("ArrowRight")
-        page.wait_for_timeout(1000)
+        page.wait_for_function(
+            "() => window.kernelErrors.some(text => text.startsWith('KeyError'))"
+        )
         found = "\n".join(problems(page))
     for error in ("ZeroDivisionError", "IndexError", "ValueError", "KeyError"):
         assert error in found
+
+
+def test_a_difference_is_seen() -> None:
+    """What compares page and picture can fail: a point, a colour, a text."""
+    from browser import difference, expected
+
+    from mmvae_core.pictures.picture import Label, Layer, Panel, Picture
+
+    def picture(y: float = 1.0, color: str = "#000000", text: str = "a") -> Picture:
+        layer = Layer("p", [0, 1], [0, y], color=color)
+        label = {"p": [Label(0, 0, text)]}
+        return Picture(200, {"p": Panel((0.1, 0.9, 0.1, 0.9))}, {"line": layer}, label)
+
+    wanted = expected(picture())
+    assert difference(wanted, wanted) == ""
+    for other in (picture(y=0.999), picture(color="#000001"), picture(text="b")):
+        assert difference(expected(other), wanted)

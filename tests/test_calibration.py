@@ -10,9 +10,9 @@ from scipy.stats import norm
 from torch.distributions import Normal
 
 from mmvae_core.distributions import mixture_of_experts
-from mmvae_core.laboratory import LinearGaussian
 from mmvae_core.metrics import coverage, coverage_of_pit, gaussian_coverage
 from mmvae_core.metrics.calibration import LEVELS
+from mmvae_core.worlds import LinearGaussian
 
 COUNT = 20_000
 

@@ -54,7 +54,7 @@ def test_pruning_leaves_what_the_data_need() -> None:
     assert torch.equal(metrics.assign_clusters(model, data), label + 3)
     assert scores[2] > scores[3] + 1  # a third of the data without its component
     # Still a model: pi of what is left sums to 1, and it draws and computes a loss.
-    assert model.prior.log_weights.exp().sum().item() == pytest.approx(1.0)
+    assert model.prior.log_pi.exp().sum().item() == pytest.approx(1.0)
     assert torch.isfinite(model.loss(data.batch(torch.arange(8)))[0])
     drawn = model.prior.draw((500, 2), model.modality_weights, torch.Generator().manual_seed(0))
     assert (torch.cdist(drawn, CENTRES).min(dim=1).values < 5).all()

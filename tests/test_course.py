@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import nbformat
 import papermill
@@ -61,3 +63,49 @@ def test_an_error_inside_an_output_widget_is_seen() -> None:
     state = {"1": {"model_name": "OutputModel", "state": {"outputs": [error]}}}
     notebook = nbformat.v4.new_notebook(metadata={"widgets": {WIDGETS: {"state": state}}})
     assert list(errors(notebook)) == ["ZeroDivisionError: division by zero"]
+
+
+PAGES = [*NOTEBOOKS, *sorted(ROOT.glob("*.md")), *sorted((ROOT / "notebooks").glob("*.md"))]
+LINK = re.compile(r"\]\(([^)\s]+)[^)]*\)|(?:src|href)=[\"']([^\"']+)[\"']")
+
+
+def text_of(path: Path) -> str:
+    """The prose of a notebook or page, without code."""
+    if path.suffix == ".ipynb":
+        cells = nbformat.read(path, as_version=4).cells
+        return "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def anchors(path: Path) -> set[str]:
+    """What a link into a page can name: headings, as GitHub and JupyterLab make them, and ids."""
+    text = text_of(path)
+    found = re.findall(r"^#+ +(.*?) *$", text, flags=re.MULTILINE)
+    github = {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in found}
+    jupyter = {heading.replace(" ", "-") for heading in found}
+    ids = set(re.findall(r"<a id=\"([^\"]+)\"", text))
+    return {name.lower() for name in github | jupyter | ids}
+
+
+def dead_links(path: Path, text: str) -> list[str]:
+    """Relative links of a page that lead nowhere: no such file, or no such heading in it."""
+    dead = []
+    for link in filter(None, (a or b for a, b in LINK.findall(text))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = unquote(link).partition("#")
+        target = (path.parent / name).resolve() if name else path
+        is_page = target.suffix in (".md", ".ipynb")
+        if not target.exists() or (anchor and is_page and anchor.lower() not in anchors(target)):
+            dead.append(link)
+    return dead
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_relative_link_leads_somewhere(path: Path) -> None:
+    assert dead_links(path, text_of(path)) == []
+
+
+def test_a_dead_link_is_seen() -> None:
+    text = "[a](nowhere.py) [b](README.md#no-such-heading) [c](README.md#start) [d](https://x.y)"
+    assert dead_links(ROOT / "README.md", text) == ["nowhere.py", "README.md#no-such-heading"]

@@ -12,7 +12,7 @@ from torch.distributions import Normal
 
 from mmvae_core import subsets
 from mmvae_core.data.dataset import Batch
-from mmvae_core.metrics.likelihood import log_weights
+from mmvae_core.metrics.likelihood import importance_log_weights
 from mmvae_core.model import MultimodalVAE
 
 
@@ -87,7 +87,7 @@ def test_private_latents_come_from_the_encoder_or_from_the_prior(name: str) -> N
         latents(model.generate(batch, subset, generator=torch.Generator().manual_seed(s)), 4)
         for s in range(400)
     ])[..., 2:]  # fmt: skip
-    factor = math.sqrt(2) if model.recipe.family == "laplace" else 1.0
+    factor = math.sqrt(2) if model.latents.family == "laplace" else 1.0
     torch.testing.assert_close(drawn[:, 0].std(0), factor * experts.private_scale[0], rtol=0.3,
                                atol=0)  # fmt: skip
     assert (drawn[:, 1:].std(0) / factor - 1).abs().max() < 0.3
@@ -122,7 +122,9 @@ def test_private_latents_are_part_of_the_likelihood() -> None:
     for decoder in model.decoders:
         decoder.body[0].weight.data[:, 2:] = 0.0
     subset, draws = torch.tensor([True, False, True]), 5
-    got = log_weights(model, batch, subset, draws=draws, generator=torch.Generator().manual_seed(0))
+    got = importance_log_weights(
+        model, batch, subset, draws=draws, generator=torch.Generator().manual_seed(0)
+    )
     experts, generator = model.experts(batch), torch.Generator().manual_seed(0)
     q = model.posterior(batch, subset[None])
     z = q.draw(draws, generator)

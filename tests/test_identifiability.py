@@ -12,9 +12,9 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.linear_model import LinearRegression
 from torch import Tensor
 
-from mmvae_core.laboratory import LinearGaussian
 from mmvae_core.metrics import mcc, weak_mcc
 from mmvae_core.metrics.identifiability import correlations
+from mmvae_core.worlds import LinearGaussian
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from mmvae_core import data as datasets
 from mmvae_core import metrics, recipes, subsets
 from mmvae_core.data import Batch, MultimodalDataset
-from mmvae_core.laboratory import LinearGaussian
 from mmvae_core.metrics import imputation
 from mmvae_core.model import MultimodalVAE
+from mmvae_core.worlds import LinearGaussian
 
 WORLD = LinearGaussian.random(3, 2, [3, 4, 5], noise=(0.3, 0.5, 1.0), seed=1)
 PATTERNS = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 1, 1]]).bool()

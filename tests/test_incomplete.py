@@ -13,7 +13,8 @@ from torch import Tensor
 from mmvae_core import recipes, subsets
 from mmvae_core.data.dataset import Batch, MultimodalDataset
 from mmvae_core.learned import CodeOfMatrix, LearnedCorrelation
-from mmvae_core.model import MultimodalVAE, objective
+from mmvae_core.model import MultimodalVAE
+from mmvae_core.objectives import estimates
 from mmvae_core.recipes import stratified_rows
 from mmvae_core.tableau import SampleTableaux
 from mmvae_core.training import TrainConfig, fit
@@ -25,7 +26,7 @@ every_variant = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)
 def still(monkeypatch: pytest.MonkeyPatch) -> None:
     """No noise: two models that see the same then say the same."""
     monkeypatch.setattr(
-        objective, "standard_noise", lambda family, shape, like, generator: like.new_zeros(shape)
+        estimates, "standard_noise", lambda family, shape, like, generator: like.new_zeros(shape)
     )
 
 
@@ -58,11 +59,11 @@ def of_members(model: MultimodalVAE, members: list[int], options: dict[str, Any]
     part.decoders = torch.nn.ModuleList(model.decoders[m] for m in members)
     part.aggregate, part.prior = rule, model.prior
     part.modality_weights = model.modality_weights[members]
-    if model.recipe.gate:
+    if model.gate is not None:
         part.gate = copy.deepcopy(model.gate)
         part.gate.bias = torch.nn.Parameter(model.gate.bias[members].detach())
-    if hasattr(model, "mixture_logits"):
-        part.mixture_logits = torch.nn.Parameter(model.mixture_logits[rows].detach())
+    if hasattr(model.pi, "logits"):
+        part.pi.logits = torch.nn.Parameter(model.pi.logits[rows].detach())
     return part
 
 
@@ -160,8 +161,8 @@ def test_the_gradient_of_sampled_subsets_is_the_whole_sums_on_average(
         [torch.randn(p.shape, dtype=p.dtype, generator=generator) for p in parameters]
         for _ in range(5)
     ]
-    if hasattr(model, "mixture_logits"):  # the part that importance weights carry, alone
-        directions += [[d * (p is model.mixture_logits) for d, p in zip(directions[0], parameters,
+    if hasattr(model.pi, "logits"):  # the part that importance weights carry, alone
+        directions += [[d * (p is model.pi.logits) for d, p in zip(directions[0], parameters,
                                                                         strict=True)]]  # fmt: skip
 
     def along(loss: Tensor) -> Tensor:
@@ -178,7 +179,7 @@ def test_the_gradient_of_sampled_subsets_is_the_whole_sums_on_average(
         plan = model.recipe.plan(14, batch.present, generator=generator, subset_samples=2)
         if name == "permutation_invariant":  # its own draws replace the fixed sum: sample that
             fixed = [
-                model.recipe._for(int(p.sum()), None, 0.0).embedded(p)
+                model.recipe.tableaux.make(int(p.sum())).embedded(p)
                 for p in batch.present.unique(dim=0)
             ]
             which = batch.present.unique(dim=0, return_inverse=True)[1]
@@ -198,7 +199,7 @@ def test_the_running_mean_changes_no_value_on_average() -> None:
     at four standard errors of 300 draws, with the running mean far from 0."""
     model, batch = tiny("code_vae", {}), pictures(14)
     whole = model.loss(batch)[1]["bound"]
-    model.baseline.fill_(-30.0)
+    model.pi.baseline.fill_(-30.0)
     model.eval()
     generator = torch.Generator().manual_seed(0)
     values = torch.stack([
@@ -248,7 +249,7 @@ def test_eight_modalities_train_with_sampled_subsets(tmp_path) -> None:
     model.decoders[0].register_forward_hook(lambda m, x, y: calls.append(len(x[0])))
     history = fit(model, data, config, folder=tmp_path, show_progress=False)
     assert calls == [16, 16] and torch.isfinite(torch.tensor(history.column("loss"))).all()
-    assert torch.isfinite(model.baseline) and model.baseline != 0
+    assert torch.isfinite(model.pi.baseline) and model.pi.baseline != 0
 
 
 @pytest.mark.usefixtures("as_user")

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from mmvae_core import bounds, recipes
 from mmvae_core.data.dataset import Batch
-from mmvae_core.laboratory import LinearGaussian
 from mmvae_core.model import log_weights
+from mmvae_core.worlds import LinearGaussian
 
 MMVAE = {"latent": "normal"}
 

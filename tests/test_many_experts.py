@@ -1,7 +1,8 @@
-"""Crowds and readings: the numbers of notebook 02 against matrices, closed forms and draws."""
+"""Notebook 02, crowds and readings: numbers against matrices, closed forms and draws; pictures."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -9,13 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from scipy.stats import norm
 
-from mmvae_core.laboratory import LinearGaussian
-from mmvae_core.many_experts import MAX_COUNT, crowd_state, opinions
-from mmvae_core.readings import (
+pytest.importorskip("anywidget", reason="needs the notebook extra")
+from course import many_experts as crowds
+from course import readings as worlds
+from course.many_experts import MAX_COUNT, Crowd, crowd_state, opinions
+from course.readings import (
     CALIBRATION_WORLDS,
-    READING_RULES,
+    Readings,
     matching_rho,
     measured_calibration,
     noises,
@@ -23,6 +28,9 @@ from mmvae_core.readings import (
     readings_state,
     rule,
 )
+
+from mmvae_core.pictures.paper import draw
+from mmvae_core.pictures.style import STYLES, number
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = [(2, 1.0, 1.0), (5, 5.0, 1.0), (10, 0.2, 1.0), (5, 2.0, 4.0), (3, 0.7, 2.5)]
@@ -39,7 +47,7 @@ def test_a_crowd_of_equals_has_a_floor(rho: float) -> None:
     np.testing.assert_allclose(state.variance["poe"], 1 / m, atol=1e-10)
     np.testing.assert_allclose(state.variance["wasserstein"], 1, atol=1e-10)
     np.testing.assert_allclose(state.variance["moe"], 1, atol=1e-10)
-    assert state.floor == rho and (state.variance["code"] >= rho).all()
+    assert (state.variance["code"] >= rho).all()
     for weight in state.weight.values():
         np.testing.assert_allclose(weight, 1 / m, atol=1e-10)
     assert state.worth["poe"] == pytest.approx(7) and state.mean["code"] == pytest.approx(0)
@@ -108,8 +116,9 @@ def test_readings_against_closed_forms(setting: tuple) -> None:
     state = readings_state(*setting, rho)
     variance = np.array(noise) / (1 + np.array(noise))
     np.testing.assert_allclose(state.sigma, np.sqrt(variance), atol=1e-12)
-    assert state.correlation == pytest.approx(math.sqrt(variance[0] * variance[-1]), abs=1e-10)
-    posterior = 1 / (1 + np.sum(1 / np.array(noise)))
+    world = readings(noise)  # the laboratory knows of no formula for one number
+    assert state.correlation == pytest.approx(world.error_correlation()[0, 0, -1].item(), abs=1e-10)
+    posterior = world.posterior(tuple(torch.zeros(1, 1) for _ in noise))[1].item()
     assert state.posterior == pytest.approx(posterior, abs=1e-10)
     cov, count = error_covariance(noise), len(noise)
     tau, ones = 1 / variance, np.ones(count)
@@ -163,12 +172,6 @@ def test_intervals_that_look_at_the_opinions_are_counted(setting: tuple) -> None
             assert abs(share - expected) < 5 * stderr, name
 
 
-def test_noises_are_spread_around_their_geometric_mean() -> None:
-    assert noises(2, 2.0, 4.0) == pytest.approx((0.5, 8.0))
-    assert noises(4, 3.0) == pytest.approx((3.0,) * 4)
-    assert math.prod(noises(5, 2.0, 3.0)) == pytest.approx(2.0**5)
-
-
 @pytest.mark.parametrize("setting", SETTINGS[:3])
 def test_equal_experts_are_honest_at_their_variance_and_match_elsewhere(setting: tuple) -> None:
     count, noise, _ = setting
@@ -187,6 +190,7 @@ def test_crossings_are_on_the_curves_where_experts_are_unlike() -> None:
     state = readings_state(5, 2.0, 4.0, 0.5)
     at = readings_state(5, 2.0, 4.0, state.honest)
     assert at.reported["code"] == pytest.approx(at.actual["code"], rel=1e-3)
+    assert math.prod(state.noise) == pytest.approx(2.0**5)
     at = readings_state(5, 2.0, 4.0, state.matching)
     assert at.reported["code"] == pytest.approx(at.posterior, rel=1e-3)
     grid = int(np.searchsorted(state.rho_grid, 0.5))
@@ -213,10 +217,9 @@ def test_what_is_measured_is_what_is_computed(title: str) -> None:
     """20,000 draws: five binomial standard errors; the mean squared error within 5 of √(2/n)."""
     noise, draws = CALIBRATION_WORLDS[title], 20_000
     measured = measured_calibration(noise, rhos=(0.6,), draws=draws, seeds=(7,))
-    assert list(measured)[3] == "code 0.6" and len(measured) == len(READING_RULES)
+    assert list(measured)[3] == "code 0.6" and len(measured) == len(worlds.RULES)
     sigma = np.sqrt(np.array(noise) / (1 + np.array(noise)))
-    world, cov = readings(noise), error_covariance(tuple(noise))
-    assert isinstance(world, LinearGaussian) and world.noise == tuple(noise)
+    cov = error_covariance(tuple(noise))
     for name, found in measured.items():
         assert all(deviation == 0 for _, deviation in found.values())  # one seed
         if name in ("forward_kl", "moe"):
@@ -269,3 +272,137 @@ def test_the_stored_table_is_what_the_code_measures() -> None:
 def test_mistakes_are_named(call: object, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         call()
+
+
+# --- pictures and controls ---------------------------------------------------------------------
+
+
+def check_crowd(state: crowds.CrowdState, layers: dict) -> None:
+    for name in crowds.RULES:
+        np.testing.assert_array_equal(layers[f"variance {name}"].y, state.variance[name])
+        np.testing.assert_array_equal(layers[f"density {name}"].y, state.density[name][1])
+        now = layers[f"variance now {name}"]
+        assert (now.x[0], now.y[0]) == (state.count, state.variance[name][state.count - 1])
+    assert (layers["floor"].y == state.rho).all()
+
+
+def check_readings(state: worlds.ReadingsState, layers: dict) -> None:
+    groups = [layers[f"errors {name}"] for name in ("high", "between", "low")]
+    points = np.concatenate([[group.x, group.y] for group in groups], axis=1)
+    assert sorted(map(tuple, points.T)) == sorted(map(tuple, state.errors.T))  # one group each
+    np.testing.assert_array_equal(layers["says"].y, state.reported_by_rho)
+    np.testing.assert_array_equal(layers["errs"].y, state.actual_by_rho)
+    assert (layers["posterior"].y == state.posterior).all()
+    assert (layers["now"].x == state.rho).all()
+    for row, name in enumerate(worlds.RULES, 1):
+        marks = layers[f"covered marks {name}"]
+        np.testing.assert_array_equal(marks.x, state.covered[name])
+        assert np.abs(marks.y - row).max() < 0.4
+
+
+@pytest.mark.parametrize(("view", "check"), [(Crowd, check_crowd), (Readings, check_readings)])
+def test_every_end_of_every_control(view: type, check: object) -> None:
+    """From every preset, each control to its ends and middle; the corners of all together."""
+    explorer = view()
+    parts = list(explorer.canvas.picture.layers)
+    ends = {name: (control.min, control.max) for name, control in view.controls.items()}
+    settings = [
+        dict(zip(ends, corner, strict=True)) for corner in itertools.product(*ends.values())
+    ]
+    for preset in view.presets.values():
+        for name, (low, high) in ends.items():
+            middle = (low + high) // 2 if name == "count" else (low + high) / 2
+            settings += [preset | {name: at} for at in (low, middle, high)]
+    for values in settings:
+        explorer.set(**values)
+        assert explorer.error.value == "", explorer.error.value
+        state, picture = explorer.now, explorer.canvas.picture
+        check(state, picture.layers)
+        assert list(picture.layers) == parts  # so that only what moved is sent
+        for name, layer in picture.layers.items():
+            if layer.panel == "weight" or name == "says":
+                low, high = picture.panels[layer.panel].up
+                assert low <= layer.y.min() and layer.y.max() <= high, name
+        header, rows, colors = explorer.table(state)
+        variance = state.std["poe"] ** 2 if view is Crowd else state.reported["poe"]
+        (poe,) = [row for row in rows if row[0] == "PoE"]
+        assert number(variance, 3) in poe and len(colors) == len(rows)
+        assert {len(row) for row in rows} == {len(header)}
+
+
+@pytest.mark.parametrize("view", [Crowd, Readings])
+def test_a_value_between_two_whole_numbers_is_shown_as_an_error(view: type) -> None:
+    explorer = view()
+    explorer.inputs["count"].value = 2.5
+    assert "whole number" in explorer.error.value
+    explorer.inputs["count"].value = 3
+    assert explorer.error.value == ""
+
+
+def test_words_say_what_is_drawn() -> None:
+    words = crowds.crowd_words
+    assert "worth fewer than 2.00" in words(crowd_state(10, 0.5))
+    assert "no limit" in words(crowd_state(10, 0.0))
+    # 1/σ² = 4, and nine others: PoE's weight of the odd one is 4/13.
+    assert "The odd expert counts" in words(crowd_state(10, 0.5, 4.0, 0.5))
+    assert "PoE 0.31" in words(crowd_state(10, 0.5, 4.0, 0.5))
+    for rho, says in ((0.5, "honest"), (0.2, "too sure"), (0.8, "not sure enough")):  # σ² = ½
+        assert f": {says}. The posterior" in worlds.readings_words(readings_state(rho=rho))
+    assert "variance at 0.33." in worlds.readings_words(readings_state())
+
+
+PICTURES = [
+    *(crowds.crowd_picture(crowd_state(*c)) for c in (
+        (10, 0.5), (20, 0.95, 6.0, 0.2), (20, 0.8, 6.0, 2.0), (1, 0.0), (2, 0.0, 0.0, 2.0))),
+    *(worlds.readings_picture(readings_state(*r)) for r in (
+        (2, 1.0, 1.0, 0.5), (5, 2.0, 4.0, 0.5), (10, 8.0, 5.0, 0.95), (2, 0.1, 5.0, 0.0))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("index", range(len(PICTURES)))
+def test_labels_stay_on_the_picture_and_apart(index: int) -> None:
+    figure = draw(PICTURES[index])
+    FigureCanvasAgg(figure).draw()
+    whole = figure.bbox
+    for text in figure.findobj(lambda part: isinstance(part, Text) and part.get_text()):
+        box = text.get_window_extent()
+        assert whole.x0 <= box.x0 and box.x1 <= whole.x1 + 1, text.get_text()
+        assert whole.y0 <= box.y0 and box.y1 <= whole.y1 + 1, text.get_text()
+    for ax in figure.axes:
+        boxes = [text.get_window_extent() for text in ax.texts]
+        for one, other in itertools.combinations(boxes, 2):
+            assert not one.padded(-1).overlaps(other.padded(-1))
+
+
+@pytest.mark.parametrize(
+    ("predict", "right"),
+    [(crowds.predict_the_crowd, "1/2, then 1/2"), (worlds.predict_the_errors, "are bad")],
+)
+def test_a_prediction_unlocks_its_picture(predict: object, right: str) -> None:
+    quiz = predict()
+    assert right in quiz._options[quiz.answer]
+    before = len(quiz.widget.children)
+    quiz.commit(0)
+    assert quiz.correct is False and quiz.error.value == ""
+    assert len(quiz.widget.children) == before + 1
+
+
+def test_the_answers_to_the_predictions_are_true() -> None:
+    assert crowd_state(10, 0.5).std["code"] ** 2 == pytest.approx(0.55)
+    assert pytest.approx(0.5, abs=1e-3) == (1 + 999 * 0.5) / 1000
+    good, bad = (readings_state(2, noise).correlation for noise in (0.1, 8.0))
+    assert 0 < good < 0.1 and bad > 0.85
+
+
+def test_the_notebooks_pictures_are_kept_and_reproducible(tmp_path: Path) -> None:
+    first, second = (crowds.save_all(tmp_path / name) for name in "ab")
+    for one, two in zip(first, second, strict=True):
+        assert one.read_bytes() == two.read_bytes()
+        kept = ROOT / "figures" / one.name
+        assert kept.is_file(), "python figures/make_02_calibration.py"
+
+
+def test_every_rule_has_a_look_of_its_own() -> None:
+    looks = {(STYLES[n].color, STYLES[n].dash, STYLES[n].marker) for n in worlds.RULES}
+    # The mixture and its moment match share one: they have the same mean and variance.
+    assert len(looks) == len(worlds.RULES) - 1

@@ -18,15 +18,16 @@ from models import IDS, VARIANTS, tiny
 from test_metrics import CopyModel, Judge, brightness
 from torch import Tensor, nn
 
+from mmvae_core import data as data_module
 from mmvae_core import metrics, recipes, subsets
 from mmvae_core.data.dataset import MultimodalDataset
-from mmvae_core.laboratory import LinearGaussian
 from mmvae_core.metrics.classifiers import Classifier
-from mmvae_core.metrics.generation import encoded, sizes
 from mmvae_core.metrics.likelihood import log_likelihoods
 from mmvae_core.metrics.report import VERSION, Measurement, Settings, measure
+from mmvae_core.metrics.walk import encoded, sizes
 from mmvae_core.metrics.weights import objective_weights
 from mmvae_core.model import MultimodalVAE
+from mmvae_core.worlds import LinearGaussian
 
 FEW = Settings(draws=4, likelihood_samples=20, generated=40, probe_latents=60,
                imputation_samples=20, imputation_draws=3)  # fmt: skip
@@ -129,14 +130,38 @@ def test_frechet_of_the_copying_model_is_that_of_brightnesses(
     assert 0 < found["classifier_frechet_floor", "", "m1"].value < row.value / 10
 
 
-def test_linear_accuracy_is_that_of_the_single_metric(
-    copied: tuple[MultimodalDataset, Table],
-) -> None:
-    """The streaming probe classifies as the one that keeps all latents (and is tested there)."""
-    data, found = copied
-    alone = metrics.linear_accuracy(CopyModel(), brightness(600), data, count=FEW.probe_latents)
-    for name, score in alone.items():
-        assert found["linear_accuracy", name, ""][3:] == pytest.approx(tuple(score))
+@pytest.mark.parametrize("recipe", ["mmvae_plus", "mmvm", "code_vae"])
+def test_a_metric_by_itself_is_a_selection_of_all(recipe: str) -> None:
+    """The same draws from the same seed, in batches that do not end together."""
+    data, train = brightness(300, seed=1), brightness(100)
+    torch.manual_seed(0)
+    model = MultimodalVAE(recipes.build(recipe, 3), data.shapes, 2, networks="dense")
+    judges = [Classifier(1, 4).eval() for _ in range(3)]
+    settings = dataclasses.replace(FEW, likelihood_samples=290, imputation_samples=270)
+    found = table(measure(model, train, data, judges, settings))
+    some = data.subset(slice(0, 270))
+    without = data_module.hide_modality(some, 2, 1.0)
+    features = [judge.features for judge in judges]
+    alone: dict[tuple[str, str, str], metrics.Estimate] = {}
+    for metric, values in {
+        "conditional_coherence": metrics.conditional_coherence(model, data, judges),
+        "classifier_frechet": metrics.frechet_distance(model, data, features, count=40),
+    }.items():
+        for given, row in values.items():
+            name = metric if given else f"{metric}_floor"
+            alone |= {(name, given, generated): score for generated, score in row.items()}
+    linear = metrics.linear_accuracy(model, train, data, count=FEW.probe_latents)
+    alone |= {("linear_accuracy", given, ""): score for given, score in linear.items()}
+    nats = log_likelihoods(model, data.subset(slice(0, 290)), draws=FEW.draws)
+    alone |= {(metric, given, ""): score for given, one in nats.items()
+              for metric, score in one._asdict().items()}  # fmt: skip
+    kept = metrics.reconstruction_error(model, some)
+    alone |= {("reconstruction_error", NAMES[-1], name): score for name, score in kept.items()}
+    error = metrics.imputation_error(model, without, some, draws=FEW.imputation_draws)
+    alone["imputation_error", "m0+m1", "m2"] = error["m2"]
+    assert len(alone) == 9 + 24 + 3 + 7 + 6 * 7 + 3 + 1
+    for key, score in alone.items():
+        assert found[key].estimate == pytest.approx(tuple(score), rel=1e-4, abs=1e-6), key
 
 
 def test_log_likelihoods_are_the_exact_evidences() -> None:
@@ -267,7 +292,7 @@ def test_weights_of_the_subsets() -> None:
     assert [*weights.values()] == pytest.approx([w / 12 for w in (1, 1, 1, 2, 2, 2, 3)])
     learned = tiny("code_vae", {})
     with torch.no_grad():
-        learned.mixture_logits[:] = torch.tensor([0.0, 0, 0, 0, 0, 0, math.log(4)])
+        learned.pi.logits[:] = torch.tensor([0.0, 0, 0, 0, 0, 0, math.log(4)])
     assert objective_weights(learned)[NAMES[-1]] == pytest.approx(0.4)
     assert [*objective_weights(tiny("mopoe", {})).values()] == pytest.approx([1 / 7] * 7)
     assert objective_weights(tiny("mvtcae", {})) == {NAMES[-1]: pytest.approx(1.0)}

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from mmvae_core import metrics, recipes, subsets
 from mmvae_core.data.dataset import MultimodalDataset
-from mmvae_core.laboratory import LinearGaussian
 from mmvae_core.metrics.classifiers import Classifier
 from mmvae_core.metrics.estimate import mean_estimate, proportion
-from mmvae_core.metrics.likelihood import log_weights
+from mmvae_core.metrics.likelihood import importance_log_weights
 from mmvae_core.model import MultimodalVAE
+from mmvae_core.worlds import LinearGaussian
 
 
 def brightness(count: int = 200, views: int = 3, seed: int = 0) -> MultimodalDataset:
@@ -105,12 +105,12 @@ def test_log_likelihood_is_exact_where_the_truth_is_known() -> None:
     _, batch = world.sample(6)
     model = world.model(recipes.mopoe(3, aggregation="poe_prior_once"))
     exact = world.log_evidence(batch.x)
-    log_w = log_weights(model, batch, subsets.full(3)[0], draws=1)
+    log_w = importance_log_weights(model, batch, subsets.full(3)[0], draws=1)
     torch.testing.assert_close(log_w[0], exact)
     # A single view's posterior is a worse proposal: right in the limit, lower with few draws.
     few, many = (
         torch.logsumexp(
-            log_weights(
+            importance_log_weights(
                 model, batch, subsets.powerset(3)[0], draws=n,
                 generator=torch.Generator().manual_seed(0),
             ), 0,

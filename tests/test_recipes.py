@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
+import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +15,8 @@ from torch import Tensor
 
 from mmvae_core import recipes, subsets
 from mmvae_core.data.dataset import Batch, MultimodalDataset
-from mmvae_core.model import MultimodalVAE, evidence, objective
+from mmvae_core.model import MultimodalVAE, evidence
+from mmvae_core.objectives import Latents, Learned, LogMean, Sum, estimates
 from mmvae_core.training import TrainConfig, fit, load_model
 
 
@@ -93,7 +98,7 @@ def test_absent_modalities_leave_the_recipe_of_those_that_are_there(monkeypatch)
     def still(family: str, shape: tuple[int, ...], like: Tensor, generator: object) -> Tensor:
         return like.new_zeros(shape)
 
-    monkeypatch.setattr(objective, "standard_noise", still)
+    monkeypatch.setattr(estimates, "standard_noise", still)
     data = pictures()
     three = make("mopoe", {})
     two = MultimodalVAE(recipes.mopoe(2), [(3, 8, 8)] * 2, 4, networks="dense", scale="bounded")
@@ -125,7 +130,7 @@ def test_learned_weights_arrive_at_softmax_of_the_bounds() -> None:
     batch = pictures().batch(torch.arange(24))
     found = evidence(model, batch, generator=torch.Generator().manual_seed(4))
     bounds = (found.recon[0].sum(1) - found.kl[:, 0]).mean(1).detach()
-    optimiser = torch.optim.Adam([model.mixture_logits], lr=0.1)
+    optimiser = torch.optim.Adam([model.pi.logits], lr=0.1)
     for _ in range(200):
         loss, _ = model.loss(batch, generator=torch.Generator().manual_seed(4))
         optimiser.zero_grad()
@@ -140,6 +145,44 @@ def test_cite_prints_each_paper_once() -> None:
     text = recipes.cite("code_vae", recipes.code_vae(2, rho=0.2), "mopoe")
     assert text.count("@inproceedings") == 2
     assert "2505.01134" in text and "2105.02470" in text
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_a_method_is_one_short_function_with_its_paper(name: str) -> None:
+    (function,) = ast.parse(inspect.getsource(recipes.RECIPES[name])).body
+    body = [line for part in function.body[1:] for line in ast.unparse(part).splitlines()]
+    assert len(body) <= 20, "in the fewest lines that say it"
+    year = re.search(r"year = {(\d{4})}", recipes.cite(name))
+    assert year and year[1] in recipes.build(name, 2).paper
+
+
+def test_the_name_and_the_options_of_a_recipe_are_those_of_the_call() -> None:
+    given = recipes.mmvm(2, alpha=0.3, kl="sampled")
+    assert given.spec == {"name": "mmvm", "num_modalities": 2, "alpha": 0.3, "anneal_epochs": 0.0,
+                          "kl": "sampled", "mixture": "uniform"}  # fmt: skip
+    assert recipes.code_vae(2).options["rho"] == recipes.DEFAULT_RHO  # what None stands for
+    assert recipes.code_vae(2, corr="learned").options["rho"] is None
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"reduce": LogMean()}, "log-weights are those of a mixture of experts"),
+        ({"latents": Latents(private_dim=2)}, "normal latents that are shared"),
+        ({"latents": Latents("laplace")}, "normal latents that are shared"),
+        ({"latents": Latents(clusters=3)}, "normal latents that are shared"),
+        ({"tableaux": recipes.permutation_invariant(3).tableaux, "reduce": Sum(Learned(1.0))},
+         "rows that the tableau weighs equally"),
+    ],
+)  # fmt: skip
+def test_parts_that_do_not_belong_together_are_refused(parts: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(recipes.mopoe(3), **parts)
+
+
+def test_a_prior_of_clusters_is_normal() -> None:
+    with pytest.raises(ValueError, match="a prior of clusters is normal"):
+        Latents("laplace", clusters=3)
 
 
 @pytest.mark.parametrize(

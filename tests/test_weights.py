@@ -11,9 +11,9 @@ from scipy.optimize import minimize
 
 from mmvae_core import metrics, recipes, subsets
 from mmvae_core.data.dataset import MultimodalDataset
-from mmvae_core.laboratory import LinearGaussian
 from mmvae_core.metrics.report import Measurement, Settings, measure
 from mmvae_core.metrics.weights import predicted_weights, subset_bounds, weights_by_size
+from mmvae_core.worlds import LinearGaussian
 
 WORLD = LinearGaussian.random(3, 2, [3, 4, 5], noise=(0.3, 0.5, 1.0), seed=1)
 GAMMA = 1.0  # nats, near the differences between the bounds: pi is neither equal nor all in one
@@ -59,7 +59,7 @@ def test_measured_bounds_predict_what_training_learns(beta: float) -> None:
     """Only pi is trained, by the objective itself; the measurement knows nothing of it."""
     bounds, data = exact_bounds(beta)
     model = WORLD.model(recipes.code_vae(3, rho=0.0, entropy_scale=GAMMA)).float()
-    optimizer = torch.optim.Adam([model.mixture_logits], lr=0.1)
+    optimizer = torch.optim.Adam([model.pi.logits], lr=0.1)
     batch = data.batch(torch.arange(len(data)))
     generator = torch.Generator().manual_seed(0)
     for step in range(150):

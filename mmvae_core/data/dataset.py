@@ -87,7 +87,9 @@ class MultimodalDataset:
         names = tuple(self.names) or tuple(f"m{m}" for m in range(len(self.x)))
         object.__setattr__(self, "names", names)
         _check_views(self.x, names)
-        object.__setattr__(self, "present", _presence(self.x, self.present))
+        if getattr(self, "present", None) is None:
+            everything = torch.ones(len(self), len(names), dtype=torch.bool, device=self.device)
+            object.__setattr__(self, "present", everything)
         _check_rows(self)
 
     def __len__(self) -> int:
@@ -210,13 +212,6 @@ def _check_views(x: tuple[Tensor, ...], names: tuple[str, ...]) -> None:
                 f"{label} must have shape [{len(x[0]) or 'N > 0'}, ...], one row a sample as in "
                 f"{names[0]}; got {list(view.shape)}"
             )
-
-
-def _presence(x: tuple[Tensor, ...], present: Tensor | None) -> Tensor:
-    """The mask that was given, or one that says that everything is there."""
-    if present is not None:
-        return present
-    return torch.ones(len(x[0]), len(x), dtype=torch.bool, device=x[0].device)
 
 
 def _check_rows(data: MultimodalDataset) -> None:

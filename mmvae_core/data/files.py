@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import uuid
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +15,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from mmvae_core.files import replacing
 
 __all__ = ["ROOT_VARIABLE", "cached", "data_root", "fingerprint", "retrieve"]
 
@@ -57,24 +58,20 @@ def retrieve(
     """
     import pooch  # needed for downloads only
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        pooch.retrieve(
-            url,
-            known_hash=checksum,
-            fname=part.name,
-            path=part.parent,
-            progressbar=importlib.util.find_spec("tqdm") is not None,
-        )
-        if check is not None:
-            check(part)
-        os.replace(part, path)
+        with replacing(path) as part:
+            pooch.retrieve(
+                url,
+                known_hash=checksum,
+                fname=part.name,
+                path=part.parent,
+                progressbar=importlib.util.find_spec("tqdm") is not None,
+            )
+            if check is not None:
+                check(part)
     except (OSError, ValueError) as error:
         error.add_note(f"Nothing was kept. You can also fetch {url} by hand and save it as {path}")
         raise
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 
@@ -104,20 +101,15 @@ def cached(
         except (SafetensorError, OSError, ValueError) as error:
             warnings.warn(f"{path} cannot be used and is built again: {error}", stacklevel=2)
     tensors = build()
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, part, metadata={"key": key})
-        os.replace(part, path)
+        with replacing(path) as part:
+            save_file(tensors, part, metadata={"key": key})
     except (OSError, SafetensorError) as error:
         warnings.warn(
             f"the data could not be kept in {path.parent} and will be built again next time: "
             f"{error}. Name a folder that can be written to with cache=FOLDER",
             stacklevel=2,
         )
-    finally:
-        if part.exists():
-            part.unlink()
     return tensors
 
 

@@ -23,7 +23,7 @@ import io
 import os
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -238,7 +238,7 @@ def _fetched_archive(root: Path, download: bool, url: str, checksum: str | None)
 
 def _from_archive(archive: Path, modalities: int) -> list[Modality]:
     """Every modality as the archive has it, its samples ordered by index and digit."""
-    listing = _zip_listing(archive) if archive.is_file() else _folder_listing(archive)
+    listing = _listing(archive)
     available = {m for _, m in listing}
     missing = sorted(set(range(modalities)) - available)
     if missing:
@@ -265,41 +265,32 @@ def _from_archive(archive: Path, modalities: int) -> list[Modality]:
     return parts
 
 
-def _folder_listing(archive: Path) -> dict[tuple[str, int], list[Member]]:
+def _listing(archive: Path) -> dict[tuple[str, int], list[Member]]:
+    """The pictures by split and modality, in the order of their numbers: as text 10 would come
+    before 9, and the file system keeps no order at all."""
     listing: dict[tuple[str, int], list[Member]] = {}
-    for split in SPLITS:
-        for m in range(MAX_MODALITIES):
-            folder = archive / split / f"m{m}"
-            for entry in os.scandir(folder) if folder.is_dir() else ():
-                stat = entry.stat()
-                stamp = (stat.st_size, stat.st_mtime_ns)
-                _enter(listing, f"{split}/m{m}/{entry.name}", stamp)
-    return _sorted(listing)
-
-
-def _zip_listing(archive: Path) -> dict[tuple[str, int], list[Member]]:
-    listing: dict[tuple[str, int], list[Member]] = {}
-    try:
-        with zipfile.ZipFile(archive) as file:
-            for info in file.infolist():
-                _enter(listing, info.filename, (info.file_size, info.CRC))
-    except zipfile.BadZipFile as error:
-        raise ValueError(
-            f"{archive} is no complete zip file ({error}); delete it and fetch it again"
-        ) from error
-    return _sorted(listing)
-
-
-def _enter(listing: dict[tuple[str, int], list[Member]], name: str, stamp: object) -> None:
-    match = MEMBER.search(name)
-    if match:
-        split, m, index, digit = match.groups()
-        listing.setdefault((split, int(m)), []).append(((int(index), int(digit)), name, stamp))
-
-
-def _sorted(listing: dict[tuple[str, int], list[Member]]) -> dict[tuple[str, int], list[Member]]:
-    """By number: as text 10 would come before 9, and the file system keeps no order at all."""
+    for name, stamp in _files(archive):
+        if match := MEMBER.search(name):
+            split, m, index, digit = match.groups()
+            listing.setdefault((split, int(m)), []).append(((int(index), int(digit)), name, stamp))
     return {part: sorted(members) for part, members in listing.items()}
+
+
+def _files(archive: Path) -> Iterator[tuple[str, object]]:
+    """Every file of the archive, packed or not, and what changes when it changes."""
+    if archive.is_file():
+        try:
+            with zipfile.ZipFile(archive) as file:
+                yield from ((info.filename, (info.file_size, info.CRC)) for info in file.infolist())
+        except zipfile.BadZipFile as error:
+            raise ValueError(
+                f"{archive} is no complete zip file ({error}); delete it and fetch it again"
+            ) from error
+        return
+    for folder in (f"{split}/m{m}" for split in SPLITS for m in range(MAX_MODALITIES)):
+        for entry in os.scandir(archive / folder) if (archive / folder).is_dir() else ():
+            stat = entry.stat()
+            yield f"{folder}/{entry.name}", (stat.st_size, stat.st_mtime_ns)
 
 
 def _read(archive: Path, members: dict[str, list[Member]]) -> dict[str, Tensor]:

@@ -1,10 +1,15 @@
 """Evaluation: functions of (model, data) that return numbers with their uncertainty."""
 
 from mmvae_core.metrics.calibration import coverage, coverage_of_pit, gaussian_coverage
-from mmvae_core.metrics.classifiers import accuracies, train_classifiers
+from mmvae_core.metrics.classifiers import train_classifiers
 from mmvae_core.metrics.clusters import assign_clusters, prune_clusters
-from mmvae_core.metrics.coherence import average, conditional_coherence, unconditional_coherence
-from mmvae_core.metrics.estimate import Estimate
+from mmvae_core.metrics.coherence import (
+    accuracies,
+    average,
+    conditional_coherence,
+    unconditional_coherence,
+)
+from mmvae_core.metrics.estimate import Estimate, Measurement
 from mmvae_core.metrics.fid import Inception, inception
 from mmvae_core.metrics.frechet import FeatureStatistics, frechet_distance, gaussian_frechet
 from mmvae_core.metrics.identifiability import mcc, weak_mcc
@@ -19,14 +24,7 @@ from mmvae_core.metrics.imputation import (
 from mmvae_core.metrics.likelihood import joint_log_likelihood, log_likelihoods
 from mmvae_core.metrics.probe import linear_accuracy
 from mmvae_core.metrics.quality_gap import quality_gap
-from mmvae_core.metrics.report import (
-    Measurement,
-    Settings,
-    evaluate,
-    measure,
-    provenance,
-    write_json,
-)
+from mmvae_core.metrics.report import Settings, evaluate, measure, provenance, write_json
 from mmvae_core.metrics.weights import (
     objective_weights,
     predicted_weights,

@@ -22,7 +22,7 @@ from torch.distributions import Normal
 
 from mmvae_core.metrics.estimate import Estimate, mean_estimate
 
-__all__ = ["LEVELS", "coverage", "coverage_of_pit", "gaussian_coverage"]
+__all__ = ["LEVELS", "coverage", "coverage_of_pit", "covered", "gaussian_coverage"]
 
 Number: TypeAlias = float | int
 
@@ -74,10 +74,17 @@ def coverage_of_pit(
     >>> {level: share.value for level, share in coverage_of_pit(torch.tensor([0.4, 0.95])).items()}
     {0.5: 0.5, 0.8: 0.5, 0.95: 1.0}
     """
+    return {level: mean_estimate(shares) for level, shares in covered(pit, levels).items()}
+
+
+def covered(
+    pit: Float[Tensor, "B *shape"], levels: Sequence[float]
+) -> dict[float, Float[Tensor, " B"]]:
+    """The share of each sample's values that lies inside the interval of each level."""
     if not all(0 < level < 1 for level in levels):
         raise ValueError(f"levels are masses in (0, 1); got {tuple(levels)}")
     off_centre = (2 * pit.double() - 1).abs().reshape(len(pit), -1)
-    return {level: mean_estimate((off_centre <= level).double().mean(1)) for level in levels}
+    return {level: (off_centre <= level).double().mean(1) for level in levels}
 
 
 def gaussian_coverage(ratio: Number, level: float) -> float:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mmvae_core.data.dataset import MultimodalDataset
+from mmvae_core.files import replacing
 
-__all__ = ["Classifier", "accuracies", "train_classifiers"]
+__all__ = ["Classifier", "train_classifiers"]
 
 BATCH = 256
 CONVOLUTIONS = 6  # layers of the body before pictures become a vector
@@ -82,29 +81,15 @@ def train_classifiers(
         with torch.random.fork_rng(devices=[] if view.device.type == "cpu" else [view.device]):
             torch.manual_seed(seed)
             classifier = Classifier(view.shape[1], classes).to(view.device)
-            cache = (
-                None
-                if folder is None
-                else Path(folder) / f"{_digest(data.names[m], view, label, epochs, seed)}"
-            )
-            if cache is None or not _restore(classifier, cache):
+            path = None
+            if folder is not None:
+                path = Path(folder) / _digest(data.names[m], view, label, epochs, seed)
+            if path is None or not _restore(classifier, path):
                 _train(classifier, view, label, epochs, seed)
-                if cache is not None:
-                    _store(classifier, cache)
+                if path is not None:
+                    _store(classifier, path)
         result.append(classifier.eval().requires_grad_(False))
     return result
-
-
-@torch.no_grad()
-def accuracies(classifiers: Sequence[nn.Module], data: MultimodalDataset) -> list[float]:
-    """Share of real observations that each classifier gets right: the ceiling of coherence."""
-    if data.label is None:
-        raise ValueError("accuracy needs labels; this data set has none")
-    hits = [0] * len(classifiers)
-    for batch in data.batches(1024):
-        for m, classifier in enumerate(classifiers):
-            hits[m] += int((classifier(batch.x[m]).argmax(1) == batch.label).sum())
-    return [hit / len(data) for hit in hits]
 
 
 def _train(classifier: Classifier, view: Tensor, label: Tensor, epochs: int, seed: int) -> None:
@@ -137,7 +122,5 @@ def _restore(classifier: Classifier, path: Path) -> bool:
 
 
 def _store(classifier: Classifier, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    save_file({k: v.cpu().contiguous() for k, v in classifier.state_dict().items()}, partial)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        save_file({k: v.cpu().contiguous() for k, v in classifier.state_dict().items()}, partial)

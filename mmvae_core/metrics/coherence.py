@@ -2,24 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Generator, nn
+from torch import Tensor, nn
 
 from mmvae_core import subsets
 from mmvae_core.data.dataset import MultimodalDataset
-from mmvae_core.metrics.estimate import Estimate, proportion
-from mmvae_core.metrics.generation import sizes
-from mmvae_core.metrics.progress import watched
+from mmvae_core.metrics.estimate import PRIOR, Estimate, Measurement, nested
+from mmvae_core.metrics.frechet import Features
+from mmvae_core.metrics.walk import Accumulator, Encoded, seeded, walk
 from mmvae_core.model import MultimodalVAE
 
-__all__ = ["average", "conditional_coherence", "unconditional_coherence"]
+__all__ = ["Judged", "accuracies", "average", "conditional_coherence", "unconditional_coherence"]
 
-BATCH = 512
+BATCH = 512  # draws from the prior at once
 
 
-@torch.no_grad()
+class Judged(Accumulator):
+    """Real and generated pictures under the eyes of the classifiers.
+
+    Every picture is looked at once: what the classifier says of it counts for coherence, and, with
+    ``features``, what it says it by for the Fréchet distance (:mod:`mmvae_core.metrics.frechet`).
+    """
+
+    def __init__(
+        self, names: Sequence[str], classifiers: Sequence[nn.Module], *, features: bool = False
+    ) -> None:
+        super().__init__()
+        self.classifiers = dict(zip(names, classifiers, strict=True))
+        self.features = Features("classifier_frechet", {}) if features else None
+
+    def wanted(self, given: Sequence[str]) -> Iterable[str]:
+        return [name for name in self.classifiers if self.features or name not in given]
+
+    def update(self, seen: Encoded) -> None:
+        """Real pictures; ``given`` is empty."""
+        self.look("", dict(zip(self.classifiers, seen.batch.x, strict=True)), seen.batch.label)
+
+    def look(self, given: str, made: Mapping[str, Tensor], label: Tensor | None) -> None:
+        metric, said = "conditional_coherence" if given else "classifier_accuracy", []
+        for name, x in made.items():
+            look: Any = getattr(self.classifiers[name], "features_and_logits", None)
+            if self.features is None or look is None:
+                logits = self.classifiers[name](x)
+            else:
+                features, logits = look(x)
+                self.features.add_vectors(given, name, features)
+            said.append(logits.argmax(dim=1))
+            if label is not None and name not in given.split("+"):
+                self.add(metric, given, name, said[-1] == label)
+        if given == PRIOR and len(said) > 1:
+            same = (torch.stack(said) == said[0]).all(dim=0)
+            self.add("unconditional_coherence", PRIOR, "", same)
+
+    def rows(self) -> Iterator[Measurement]:
+        yield from super().rows()
+        if self.features is not None:
+            yield from self.features.floor()
+            yield from self.features.rows()
+
+
 def conditional_coherence(
     model: MultimodalVAE,
     data: MultimodalDataset,
@@ -42,25 +86,13 @@ def conditional_coherence(
     if data.label is None:
         raise ValueError("coherence needs labels; this data set has none")
     _check(model, classifiers)
-    model.eval()
-    generator = Generator(device=model.device).manual_seed(seed)
-    names = model.names
-    result: dict[str, dict[str, Estimate]] = {}
-    for subset in subsets.powerset(len(names))[:-1]:
-        targets = [m for m in range(len(names)) if not subset[m]]
-        hits = dict.fromkeys(targets, 0)
-        given = subsets.name(subset, names)
-        parts = len(sizes(len(data), BATCH))
-        for batch in watched(data.batches(BATCH), f"from {given}", parts, show_progress):
-            made = model.generate(batch, subset, generator=generator, modalities=targets)
-            for m in targets:
-                predicted = classifiers[m](made[names[m]]).argmax(1)
-                hits[m] += int((predicted == batch.label).sum())
-        result[given] = {names[m]: proportion(hit, len(data)) for m, hit in hits.items()}
-    return result
+    rows = walk(
+        model, data, [Judged(model.names, classifiers)], subsets.powerset(len(model.names)),
+        generator=seeded(model, seed), what="coherence", show_progress=show_progress,
+    )  # fmt: skip
+    return nested(rows, "conditional_coherence")
 
 
-@torch.no_grad()
 def unconditional_coherence(
     model: MultimodalVAE,
     classifiers: Sequence[nn.Module],
@@ -76,23 +108,28 @@ def unconditional_coherence(
     _check(model, classifiers)
     if count < 1:
         raise ValueError(f"count must be at least 1; got {count}")
-    model.eval()
-    generator = Generator(device=model.device).manual_seed(seed)
-    hits = 0
-    parts = sizes(count, BATCH)
-    for size in watched(parts, "from the prior", len(parts), show_progress):
-        generated = model.sample(size, generator=generator)
-        labels = torch.stack(
-            [c(generated[name]).argmax(1) for c, name in zip(classifiers, model.names, strict=True)]
-        )
-        hits += int((labels == labels[0]).all(dim=0).sum())
-    return proportion(hits, count)
+    (row,) = walk(
+        model, None, [Judged(model.names, classifiers)], generator=seeded(model, seed),
+        from_prior=count, batch_size=BATCH, what="from the prior", show_progress=show_progress,
+    )  # fmt: skip
+    return row.estimate
 
 
 def average(coherence: dict[str, dict[str, Estimate]]) -> float:
     """The mean over all pairs of subset and generated modality, each pair weighed equally."""
     values = [estimate.value for row in coherence.values() for estimate in row.values()]
     return sum(values) / len(values)
+
+
+@torch.no_grad()
+def accuracies(classifiers: Sequence[nn.Module], data: MultimodalDataset) -> list[float]:
+    """Share of real observations that each classifier gets right: the ceiling of coherence."""
+    if data.label is None:
+        raise ValueError("accuracy needs labels; this data set has none")
+    judged = Judged(data.names, classifiers)
+    for batch in data.batches(BATCH):
+        judged.look("", dict(zip(data.names, batch.x, strict=True)), batch.label)
+    return [row.value for row in judged.rows()]
 
 
 def _check(model: MultimodalVAE, classifiers: Sequence[nn.Module]) -> None:

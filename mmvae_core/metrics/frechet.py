@@ -30,26 +30,25 @@ streaming moments; Quenouille and Tukey for the jackknife.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Generator, Tensor
-from tqdm.auto import tqdm
+from torch import Tensor
 
 from mmvae_core import subsets
 from mmvae_core.data.dataset import MultimodalDataset
-from mmvae_core.metrics.estimate import Estimate
-from mmvae_core.metrics.generation import BATCH, encoded, sizes
+from mmvae_core.metrics.estimate import Estimate, Measurement, nested
+from mmvae_core.metrics.walk import BATCH, Accumulator, seeded, walk
 from mmvae_core.model import MultimodalVAE
 
 __all__ = [
     "BLOCKS",
     "Extractor",
     "FeatureStatistics",
+    "Features",
     "frechet_distance",
-    "gathered",
     "gaussian_frechet",
     "jackknife_error",
     "leave_one_out",
@@ -85,8 +84,8 @@ def gaussian_frechet(
     mean_a, mean_b = mean_a.double(), mean_b.double()
     cov_a, cov_b = cov_a.double(), cov_b.double()
     cross = torch.linalg.svdvals(_factor(cov_a).mT @ _factor(cov_b)).sum(-1)
-    spread = (cov_a + cov_b).diagonal(dim1=-2, dim2=-1).sum(-1)
-    return (mean_a - mean_b).square().sum(-1) + spread - 2 * cross
+    traces = (cov_a + cov_b).diagonal(dim1=-2, dim2=-1).sum(-1)
+    return (mean_a - mean_b).square().sum(-1) + traces - 2 * cross
 
 
 class FeatureStatistics:
@@ -121,18 +120,19 @@ class FeatureStatistics:
     def add(self, features: Float[Tensor, "N F"]) -> None:
         """Take in ``N`` more vectors."""
         self._roots.clear()
-        features = features.double()
-        first = self.count % self.blocks  # the block of the first vector
-        whole = len(features) // self.blocks * self.blocks
-        if whole:
-            dealt = features[:whole].unflatten(0, (-1, self.blocks)).transpose(0, 1)  # (G, n, F)
-            self._merge(slice(self.blocks), dealt.roll(first, dims=0))
-        rest = features[whole:, None]
-        end = min(len(rest), self.blocks - first)  # the last block, after which the first one comes
-        for blocks, part in ((slice(first, first + end), rest[:end]),
-                             (slice(len(rest) - end), rest[end:])):  # fmt: skip
-            if len(part):
-                self._merge(blocks, part)
+        features, first = features.double(), self.count
+        for block in range(self.blocks):
+            part = features[(block - first) % self.blocks :: self.blocks]
+            if (size := len(part)) == 0:
+                continue
+            before, mean = self._sizes[block], part.mean(dim=0)
+            centred, shift = part - mean, mean - self._means[block]
+            share = size / (before + size)  # of the new ones
+            self._scatters[block].addmm_(centred.T, centred).addr_(
+                shift, shift, alpha=before * share
+            )
+            self._means[block] += shift * share
+            self._sizes[block] += size
 
     @property
     def count(self) -> int:
@@ -172,21 +172,6 @@ class FeatureStatistics:
         half._scatters[:kept] = self._scatters[which::2]
         return half
 
-    def _merge(self, blocks: slice, part: Float[Tensor, "G N F"]) -> None:
-        """Take N more vectors into each of these blocks."""
-        size = part.shape[1]
-        before = part.new_tensor(self._sizes[blocks])
-        share = (size / (before + size))[:, None]  # of the new ones
-        mean = part.mean(dim=1)
-        centred = part - mean[:, None]
-        shift = mean - self._means[blocks]
-        self._means[blocks] += shift * share
-        self._scatters[blocks].baddbmm_(centred.mT, centred)
-        shift, weighted = shift[:, :, None], (shift * before[:, None] * share)[:, None]
-        self._scatters[blocks].baddbmm_(shift, weighted)
-        for block in range(*blocks.indices(self.blocks)):
-            self._sizes[block] += size
-
     def _moments(self, left_out: int | None) -> tuple[Tensor, Tensor]:
         size = self._means.new_tensor(
             [0 if block == left_out else n for block, n in enumerate(self._sizes)]
@@ -223,14 +208,14 @@ def leave_one_out(real: FeatureStatistics, made: FeatureStatistics) -> list[floa
     enough = min(real.count, made.count) >= 2 * real.blocks
     roots = real.roots(jackknife=enough)
     values = []
-    for left_out, (mean, spread, root) in zip([None, *range(real.blocks)], roots, strict=False):
+    for left_out, (mean, trace, root) in zip([None, *range(real.blocks)], roots, strict=False):
         other_mean, other_cov = made._moments(left_out)
         # With one root at hand the eigenvalues of L^T cov L are cheaper than singular values; a
         # root of rounding instead of 0 is of the order 1e-8 of the largest.
         inner = root.mT @ other_cov @ root
         cross = torch.linalg.eigvalsh((inner + inner.mT) / 2).clamp_min(0).sqrt().sum()
         shift = (mean - other_mean).square().sum()
-        values.append((shift + spread + other_cov.trace() - 2 * cross).item())
+        values.append((shift + trace + other_cov.trace() - 2 * cross).item())
     return values
 
 
@@ -241,6 +226,58 @@ def jackknife_error(without: Sequence[float]) -> float:
     values = torch.tensor(without, dtype=torch.float64)
     squares = (values - values.mean()).square().sum().item()
     return math.sqrt(squares * (len(values) - 1) / len(values))
+
+
+class Features(Accumulator):
+    """Features of pictures, by what the pictures were made from; real ones from nothing, ``""``.
+
+    Args:
+        metric: what the distances are called in rows.
+        extractors: by modality, where the walk itself shows the pictures.
+    """
+
+    def __init__(
+        self, metric: str, extractors: Mapping[str, Extractor], *, blocks: int = BLOCKS
+    ) -> None:
+        super().__init__()
+        self.metric, self.extractors, self.blocks = metric, extractors, blocks
+        self.statistics: dict[tuple[str, str], FeatureStatistics] = {}
+
+    def wanted(self, given: Sequence[str]) -> Iterable[str]:
+        return self.extractors
+
+    def look(self, given: str, made: Mapping[str, Tensor], label: Tensor | None = None) -> None:
+        for name, extract in self.extractors.items():
+            self.add_vectors(given, name, extract(made[name]))
+
+    def add_vectors(self, given: str, name: str, features: Float[Tensor, "N F"]) -> None:
+        """Take in the features of pictures of modality ``name``."""
+        if (given, name) not in self.statistics:
+            self.statistics[given, name] = FeatureStatistics(
+                features.shape[1], blocks=self.blocks, device=features.device
+            )
+        self.statistics[given, name].add(features)
+
+    @torch.no_grad()
+    def real(self, data: MultimodalDataset, batch_size: int = BATCH) -> list[FeatureStatistics]:
+        """Look at the pictures of the data set; what came of them, by modality."""
+        for batch in data.batches(batch_size):
+            self.look("", dict(zip(data.names, batch.x, strict=True)))
+        return [*self.statistics.values()]
+
+    def floor(self) -> Iterator[Measurement]:
+        """The distances between two halves of the real pictures."""
+        for (given, name), real in self.statistics.items():
+            if not given:
+                distance = statistics_distance(real.half(0), real.half(1))
+                yield Measurement(f"{self.metric}_floor", "", name, *distance)
+
+    def rows(self) -> Iterator[Measurement]:
+        """The distances of all others to them. Their statistics are forgotten as it goes."""
+        for given, name in [key for key in self.statistics if key[0]]:
+            made = self.statistics.pop((given, name))
+            distance = statistics_distance(self.statistics["", name], made)
+            yield Measurement(self.metric, given, name, *distance)
 
 
 def frechet_distance(
@@ -296,63 +333,17 @@ def frechet_distance(
     rows = subsets.powerset(len(names)) if given is None else given
     if blocks < 4 or blocks % 2:
         raise ValueError(f"blocks must be an even number, at least 4; got {blocks}")
-    generator = Generator(device=model.device).manual_seed(seed)
-    model.eval()
-
-    def collect(into: list[FeatureStatistics], pictures: Sequence[Tensor]) -> None:
-        for m, (extract, x) in enumerate(zip(each, pictures, strict=True)):
-            known = into[m] if m < len(into) else None
-            into[m : m + 1] = [gathered(known, extract, x, blocks)]
-
-    parts = len(sizes(len(data), batch_size))
-    total = (1 + len(rows)) * parts + len(sizes(count, batch_size))
-    result: dict[str, dict[str, Estimate]] = {}
-    with tqdm(total=total, desc="Fréchet distance", unit="batch", disable=not show_progress,
-              leave=False) as bar:  # fmt: skip
-        real: list[FeatureStatistics] = []
-        for batch in data.batches(batch_size):
-            collect(real, batch.x)
-            bar.update()
-        pairs = [*zip(names, real, strict=True)]
-        result[""] = {name: statistics_distance(s.half(0), s.half(1)) for name, s in pairs}
-        # Statistics of 2048 features weigh 34 MB a block: as many subsets at once as memory holds.
-        at_once = max(1, MEMORY // (len(names) * real[0].memory))
-        for some in rows.split(at_once):
-            made: list[list[FeatureStatistics]] = [[] for _ in some]
-            for _, experts, q in encoded(model, data, some, batch_size=batch_size):
-                draw = q.draw(1, generator)[0]  # (K, B, D)
-                for k, row in enumerate(some):
-                    seen = model.generate_from(experts, row[None], draw[k], generator=generator)
-                    collect(made[k], [seen[name] for name in names])
-                    bar.update()
-            for k, row in enumerate(some):
-                result[subsets.name(row, names)] = _against(names, real, made[k])
-        drawn: list[FeatureStatistics] = []
-        for size in sizes(count, batch_size):
-            seen = model.sample(size, generator=generator)
-            collect(drawn, [seen[name] for name in names])
-            bar.update()
-        result["prior"] = _against(names, real, drawn)
-    return result
-
-
-@torch.no_grad()
-def gathered(
-    stats: FeatureStatistics | None, extractor: Extractor, x: Tensor, blocks: int = BLOCKS
-) -> FeatureStatistics:
-    """``stats``, or new ones, with the features of these pictures added."""
-    features = extractor(x)
-    if stats is None:
-        stats = FeatureStatistics(features.shape[1], blocks=blocks, device=features.device)
-    stats.add(features)
-    return stats
-
-
-def _against(
-    names: Sequence[str], real: list[FeatureStatistics], made: list[FeatureStatistics]
-) -> dict[str, Estimate]:
-    pairs = zip(names, real, made, strict=True)
-    return {name: statistics_distance(theirs, ours) for name, theirs, ours in pairs}
+    features = Features("distance", dict(zip(names, each, strict=True)), blocks=blocks)
+    weight = sum(real.memory for real in features.real(data, batch_size))
+    # Statistics of 2048 features weigh 34 MB a block: as many subsets at once as memory holds.
+    parts = [(some, data, 0) for some in rows.split(max(1, MEMORY // weight))]
+    found, generator = [*features.floor()], seeded(model, seed)
+    for some, given_data, drawn in [*parts, (None, None, count)]:
+        found += walk(
+            model, given_data, [features], some, generator=generator, from_prior=drawn,
+            batch_size=batch_size, what="Fréchet distance", show_progress=show_progress,
+        )  # fmt: skip
+    return {**nested(found, "distance_floor"), **nested(found, "distance")}
 
 
 def _factor(cov: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ nowhere hidden has none. A sample's view is one observation: pixels are averaged
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -28,14 +28,17 @@ from torch import Generator, Tensor, nn
 from torch.distributions import Distribution, Laplace, Normal
 
 from mmvae_core.data.dataset import Batch, MultimodalDataset
-from mmvae_core.distributions import event_log_prob, standard_noise
-from mmvae_core.metrics.calibration import LEVELS, coverage_of_pit
-from mmvae_core.metrics.estimate import Estimate, mean_estimate, proportion
-from mmvae_core.metrics.generation import sizes
-from mmvae_core.metrics.progress import watched
+from mmvae_core.distributions import Posterior, event_log_prob, standard_noise
+from mmvae_core.metrics.calibration import LEVELS, covered
+from mmvae_core.metrics.estimate import Estimate
+from mmvae_core.metrics.walk import Accumulator, Encoded, seeded, walk
 from mmvae_core.model import MultimodalVAE
 
 __all__ = [
+    "Imputation",
+    "Reconstruction",
+    "absolute_error",
+    "coverage_of",
     "imputation_coherence",
     "imputation_coverage",
     "imputation_error",
@@ -50,14 +53,93 @@ BATCH = 64  # small, because every hidden view is decoded from all draws at once
 DRAWS = 32
 
 
-class _Hidden(NamedTuple):
-    """One modality's hidden views of a batch: which samples, the truth, the mixture's parts."""
+class Hidden(NamedTuple):
+    """One modality's hidden views of a batch: the truth, and the mixture's parts."""
 
-    modality: int
-    rows: Tensor  # (n,) positions in the batch
+    name: str
     truth: Tensor  # (n, *shape)
     label: Tensor | None
     likelihood: Distribution  # batch shape (L, n, *shape)
+
+
+Score: TypeAlias = Callable[[Hidden], dict[str, Tensor]]  # by metric, a number a view
+
+
+class Imputation(Accumulator):
+    """What scores say of hidden views.
+
+    With ``complete`` data these are the views that it has and the walk's data lack. Without, of
+    the first ``count`` samples of complete data, every view is hidden, one at a time; the walk's
+    subsets then have to be :func:`mmvae_core.subsets.powerset`.
+    """
+
+    def __init__(
+        self,
+        model: MultimodalVAE,
+        *scores: Score,
+        draws: int,
+        seed: int,
+        complete: MultimodalDataset | None = None,
+        count: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.scores, self.draws, self.count = model, scores, draws, count
+        self.whole = None if complete is None else iter(complete.batches(BATCH))
+        self.generators = [seeded(model, seed) for _ in model.names]
+
+    def update(self, seen: Encoded) -> None:
+        names = self.model.names
+        for part in seen.parts(BATCH, self.count):
+            if self.whole is not None:
+                whole = next(self.whole)
+                self._hide(part, whole, 0, whole.present & ~part.batch.present, 0, "")
+                continue
+            for m, name in enumerate(names if len(names) > 1 else ()):
+                hidden = torch.zeros_like(part.batch.present)
+                hidden[:, m] = True
+                given = "+".join(other for other in names if other != name)
+                self._hide(part, part.batch, -2 - m, hidden, m, given)  # behind it: all, then S
+
+    def _hide(
+        self, part: Encoded, whole: Batch, k: int, hidden: Tensor, stream: int, given: str
+    ) -> None:
+        q, generator = part.posterior_of(k), self.generators[stream]
+        for m, rows, likelihood in _mixtures(self.model, q, hidden, self.draws, generator):
+            label = None if whole.label is None else whole.label[rows]
+            views = Hidden(self.model.names[m], whole.x[m][rows], label, likelihood)
+            for score in self.scores:
+                for metric, values in score(views).items():
+                    self.add(metric, given, views.name, values)
+
+
+class Reconstruction(Accumulator):
+    """The error of views that were given, of the first ``count`` samples.
+
+    They are the last of the walk's subsets, ``subset``, or all that each sample has.
+    """
+
+    def __init__(
+        self,
+        model: MultimodalVAE,
+        subset: Bool[Tensor, " M"] | None,
+        *,
+        seed: int,
+        count: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.subset, self.count = model, subset, count
+        self.generator = seeded(model, seed)
+
+    def update(self, seen: Encoded) -> None:
+        for part in seen.parts(BATCH, self.count):
+            present = part.batch.present
+            given = present if self.subset is None else present & self.subset.to(present.device)
+            z = part.posterior_of(-1).draw(1, self.generator)[0, 0]
+            made = self.model.generate_from(part.experts, given, z, generator=self.generator)
+            for m, name in enumerate(self.model.names):
+                if (rows := given[:, m]).any():
+                    error = (made[name][rows] - part.batch.x[m][rows]).abs().flatten(1).mean(dim=1)
+                    self.add("reconstruction_error", "+".join(self.model.names), name, error)
 
 
 def imputation_error(
@@ -78,11 +160,8 @@ def imputation_error(
         ValueError: data and complete data do not belong together, nothing is hidden, or there is
             nothing to draw.
     """
-    found: dict[str, list[Tensor]] = {}
-    for part in _hidden(model, data, complete, draws, seed, show_progress):
-        error = (part.likelihood.mean.mean(dim=0) - part.truth).abs()
-        found.setdefault(model.names[part.modality], []).append(error.flatten(1).mean(dim=1))
-    return _estimates(model, found)
+    (found,) = _scored(model, data, complete, absolute_error, draws, seed, show_progress).values()
+    return found
 
 
 def imputation_log_likelihood(
@@ -99,11 +178,13 @@ def imputation_log_likelihood(
     By Jensen's inequality at most log E_q[p(x_n|z)], the log-density of the mixture itself.
     Raises as :func:`imputation_error`.
     """
-    found: dict[str, list[Tensor]] = {}
-    for part in _hidden(model, data, complete, draws, seed, show_progress):
-        values = event_log_prob(part.likelihood, part.truth, part.truth.ndim - 1)  # (L, n)
-        found.setdefault(model.names[part.modality], []).append(values.mean(dim=0))
-    return _estimates(model, found)
+
+    def score(views: Hidden) -> dict[str, Tensor]:
+        values = event_log_prob(views.likelihood, views.truth, views.truth.ndim - 1)  # (L, n)
+        return {"log_likelihood": values.mean(dim=0)}
+
+    (found,) = _scored(model, data, complete, score, draws, seed, show_progress).values()
+    return found
 
 
 def imputation_coherence(
@@ -133,13 +214,14 @@ def imputation_coherence(
         raise ValueError(
             f"coherence needs one classifier for each of {model.names}; got {len(classifiers)}"
         )
-    hits, counts = dict.fromkeys(model.names, 0), dict.fromkeys(model.names, 0)
-    for part in _hidden(model, data, complete, 1, seed, show_progress):
-        name = model.names[part.modality]
-        said = classifiers[part.modality](part.likelihood.mean[0]).argmax(1)
-        hits[name] += int((said == part.label).sum())
-        counts[name] += len(part.rows)
-    return {name: proportion(hits[name], counts[name]) for name in model.names if counts[name]}
+    judges = dict(zip(model.names, classifiers, strict=True))
+
+    def score(views: Hidden) -> dict[str, Tensor]:
+        said = judges[views.name](views.likelihood.mean[0]).argmax(1)
+        return {"coherence": said == views.label}
+
+    (found,) = _scored(model, data, complete, score, 1, seed, show_progress).values()
+    return found
 
 
 def imputation_coverage(
@@ -173,20 +255,30 @@ def imputation_coverage(
         ValueError: a likelihood without intervals (categorical), a noise that is negative or
             missing for a modality, or as :func:`imputation_error`.
     """
-    scales = _noises(model, noise)
-    found: dict[str, list[Tensor]] = {}
-    for part in _hidden(model, data, complete, draws, seed, show_progress):
-        name = model.names[part.modality]
-        pit = _pit(part.likelihood, part.truth, scales[name], name)
-        found.setdefault(name, []).append(pit)
-    return {
-        name: coverage_of_pit(torch.cat(found[name]).cpu(), levels)
-        for name in model.names
-        if name in found
-    }
+    score = coverage_of(_noises(model, noise), levels)
+    found = _scored(model, data, complete, score, draws, seed, show_progress).values()
+    return {name: dict(zip(levels, (share[name] for share in found), strict=True))
+            for name in next(iter(found))}  # fmt: skip
 
 
-@torch.no_grad()
+def absolute_error(views: Hidden) -> dict[str, Tensor]:
+    """Of the mixture's mean; a score."""
+    error = (views.likelihood.mean.mean(dim=0) - views.truth).abs()
+    return {"imputation_error": error.flatten(1).mean(dim=1)}
+
+
+def coverage_of(noise: Mapping[str, float | None], levels: Sequence[float] = LEVELS) -> Score:
+    """The score of the intervals, with this noise; modalities without one are left out."""
+
+    def score(views: Hidden) -> dict[str, Tensor]:
+        if views.name not in noise:
+            return {}
+        shares = covered(_pit(views, noise[views.name]), levels)
+        return {f"imputation_coverage_{level}": share for level, share in shares.items()}
+
+    return score
+
+
 def reconstruction_error(
     model: MultimodalVAE,
     data: MultimodalDataset,
@@ -207,18 +299,12 @@ def reconstruction_error(
     Raises:
         ValueError: a sample lacks a modality of the subset.
     """
-    model.eval()
-    generator = Generator(device=model.device).manual_seed(seed)
-    found: dict[str, list[Tensor]] = {}
-    parts = len(sizes(len(data.present), BATCH))
-    for batch in watched(data.batches(BATCH), "reconstruction", parts, show_progress):
-        made = model.generate(batch, subset, generator=generator)
-        for m, name in enumerate(model.names):
-            rows = batch.present[:, m] if subset is None else batch.present[:, m] & bool(subset[m])
-            if rows.any():
-                error = (made[name][rows] - batch.x[m][rows]).abs()
-                found.setdefault(name, []).append(error.flatten(1).mean(dim=1))
-    return _estimates(model, found)
+    rows = walk(
+        model, data, [Reconstruction(model, subset, seed=seed)],
+        None if subset is None else subset[None], batch_size=BATCH, what="reconstruction",
+        show_progress=show_progress,
+    )  # fmt: skip
+    return {row.generated: row.estimate for row in rows}
 
 
 @torch.no_grad()
@@ -233,21 +319,22 @@ def imputed(
         ``{modality: [B, ...]}``.
     """
     result = {name: x.clone() for name, x in zip(model.names, batch.x, strict=True)}
-    generator = Generator(device=model.device).manual_seed(seed)
-    for m, rows, likelihood in _draws(model.eval(), batch, ~batch.present, draws, generator):
+    q, generator = model.eval().posterior(batch), seeded(model, seed)
+    for m, rows, likelihood in _mixtures(model, q, ~batch.present, draws, generator):
         result[model.names[m]][rows] = likelihood.mean.mean(dim=0).to(batch.x[m].dtype)
     return result
 
 
-def _hidden(
+def _scored(
     model: MultimodalVAE,
     data: MultimodalDataset,
     complete: MultimodalDataset,
+    score: Score,
     draws: int,
     seed: int,
     show_progress: bool,
-) -> Iterator[_Hidden]:
-    """Every hidden view, batch by batch; the same draws for the same seed."""
+) -> dict[str, dict[str, Estimate]]:
+    """By metric and modality, of every hidden view; the same draws for the same seed."""
     here, there = data.present, complete.present
     if here.shape != there.shape or (here & ~there).any():
         raise ValueError(
@@ -258,44 +345,41 @@ def _hidden(
         raise ValueError(
             "no view is hidden, so there is nothing to impute; data.hide_at_random hides some"
         )
-    model.eval()
-    generator = Generator(device=model.device).manual_seed(seed)
-    pairs = zip(data.batches(BATCH), complete.batches(BATCH), strict=True)
-    for batch, whole in watched(
-        pairs, "imputation", len(sizes(len(data.present), BATCH)), show_progress
-    ):
-        hidden = whole.present & ~batch.present
-        with torch.no_grad():
-            parts = _draws(model, batch, hidden, draws, generator)
-            for m, rows, likelihood in parts:
-                label = None if whole.label is None else whole.label[rows]
-                yield _Hidden(m, rows, whole.x[m][rows], label, likelihood)
+    gaps = Imputation(model, score, draws=draws, seed=seed, complete=complete)
+    rows = walk(
+        model, data, [gaps], batch_size=BATCH, what="imputation", show_progress=show_progress
+    )  # fmt: skip
+    result: dict[str, dict[str, Estimate]] = {}
+    for row in sorted(rows, key=lambda row: model.names.index(row.generated)):
+        result.setdefault(row.metric, {})[row.generated] = row.estimate
+    return result
 
 
-def _draws(
+def _mixtures(
     model: MultimodalVAE,
-    batch: Batch,
+    q: Posterior,
     wanted: Bool[Tensor, "B M"],
     draws: int,
     generator: Generator,
 ) -> Iterator[tuple[int, Tensor, Distribution]]:
-    """For every modality the samples that want it, and p(x_m|z_l) at ``draws`` draws of z."""
+    """For every modality the samples that want it, and p(x_m|z_l) at ``draws`` draws of z ~ q."""
     if draws < 1:
         raise ValueError(f"draws must be at least 1; got {draws}")
-    z = model.posterior(batch).draw(draws, generator)[:, 0]  # (L, B, D)
+    z = q.draw(draws, generator)[:, 0]  # (L, B, D)
     for m, name in enumerate(model.names):
         rows = wanted[:, m].nonzero().flatten()
         if len(rows) == 0:
             continue
         private = None
-        if model.recipe.private_dim:
-            shape = (len(model.names), draws, len(rows), model.recipe.private_dim)
-            private = standard_noise(model.recipe.family, shape, z, generator)
+        if model.latents.private_dim:
+            shape = (len(model.names), draws, len(rows), model.latents.private_dim)
+            private = standard_noise(model.latents.family, shape, z, generator)
         yield m, rows, model.decode(z[:, rows], [m], private=private)[name]
 
 
-def _pit(likelihood: Distribution, truth: Tensor, noise: float | None, name: str) -> Tensor:
+def _pit(views: Hidden, noise: float | None) -> Tensor:
     """The mixture's distribution function at the truth; without noise, the truth's rank."""
+    name, truth, _, likelihood = views
     if not isinstance(likelihood, (Laplace, Normal)):
         raise ValueError(
             f"{name} has a {type(likelihood).__name__} likelihood, which has no intervals; "
@@ -324,9 +408,3 @@ def _noises(
             f"got {dict(noise)}"
         )
     return {name: float(noise[name]) for name in model.names}
-
-
-def _estimates(model: MultimodalVAE, found: Mapping[str, list[Tensor]]) -> dict[str, Estimate]:
-    return {
-        name: mean_estimate(torch.cat(found[name]).cpu()) for name in model.names if name in found
-    }

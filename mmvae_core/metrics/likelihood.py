@@ -13,7 +13,6 @@ S for the subset's own. The mean of the logarithms is the subset's evidence lowe
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import log
 from typing import NamedTuple
 
@@ -24,20 +23,24 @@ from torch import Generator, Tensor
 from mmvae_core import subsets
 from mmvae_core.data.dataset import Batch, MultimodalDataset
 from mmvae_core.distributions import Posterior, StandardPrior
-from mmvae_core.metrics.estimate import Estimate, mean_estimate
-from mmvae_core.metrics.generation import encoded, sizes
-from mmvae_core.metrics.progress import watched
-from mmvae_core.model import MultimodalVAE
-from mmvae_core.model.vae import Experts
+from mmvae_core.metrics.estimate import Estimate
+from mmvae_core.metrics.walk import Accumulator, Encoded, seeded, walk
+from mmvae_core.model import Experts, MultimodalVAE
 
-__all__ = ["Likelihoods", "joint_log_likelihood", "log_likelihoods", "log_weights"]
+__all__ = [
+    "ImportanceSampling",
+    "Likelihoods",
+    "importance_log_weights",
+    "joint_log_likelihood",
+    "log_likelihoods",
+]
 
 BATCH = 32  # with 64 draws a full chunk of the decoders
 IN_CACHE = 512  # decoded pictures; measured on 16x16 in colour, twice as fast as 2048
 
 
 @torch.no_grad()
-def log_weights(
+def importance_log_weights(
     model: MultimodalVAE,
     batch: Batch,
     subset: Bool[Tensor, " M"],
@@ -67,7 +70,38 @@ class Likelihoods(NamedTuple):
     kl: Estimate
 
 
-@torch.no_grad()
+class ImportanceSampling(Accumulator):
+    """The :class:`Likelihoods` of the first ``count`` samples, for the walk's subsets ``rows``."""
+
+    def __init__(
+        self,
+        model: MultimodalVAE,
+        rows: Bool[Tensor, "K M"],
+        *,
+        draws: int,
+        seed: int,
+        count: int | None = None,
+        batch_size: int = BATCH,
+    ) -> None:
+        super().__init__()
+        self.model, self.draws, self.count, self.batch_size = model, draws, count, batch_size
+        # A generator for each proposal: a figure does not depend on which others were asked for.
+        self.proposals = [(row, seeded(model, seed)) for row in rows]
+
+    def update(self, seen: Encoded) -> None:
+        model, draws = self.model, self.draws
+        for part in seen.parts(self.batch_size, self.count):
+            for k, (row, generator) in enumerate(self.proposals):
+                q, name = part.posterior_of(k), subsets.name(row, model.names)
+                latent, each = _weighed(model, part.experts, part.batch, q, draws, generator)
+                joint = latent + each.sum(dim=1)
+                own = latent + each[:, row.to(each.device)].sum(dim=1)
+                bound, kl = joint.mean(dim=0), -latent.mean(dim=0)
+                values = [*_mean_weight(joint), *_mean_weight(own), bound, kl]
+                for metric, value in zip(Likelihoods._fields, values, strict=True):
+                    self.add(metric, name, "", value)
+
+
 def log_likelihoods(
     model: MultimodalVAE,
     data: MultimodalDataset,
@@ -77,7 +111,6 @@ def log_likelihoods(
     batch_size: int = BATCH,
     seed: int = 0,
     show_progress: bool = False,
-    progress: Callable[[], object] | None = None,
 ) -> dict[str, Likelihoods]:
     """All that importance sampling says of complete samples, one entry for each proposal.
 
@@ -94,7 +127,6 @@ def log_likelihoods(
     Args:
         draws: L, from every proposal.
         proposals: the subsets S; all of them by default.
-        progress: called after every batch and subset.
 
     Returns:
         ``{subset name: Likelihoods}``, errors over the samples.
@@ -107,38 +139,24 @@ def log_likelihoods(
     if draws < 1:
         raise ValueError(f"draws must be at least 1; got {draws}")
     rows = subsets.powerset(len(model.names)) if proposals is None else proposals
-    # A generator for each proposal: a figure does not depend on which others were asked for.
-    generators = [Generator(device=model.device).manual_seed(seed) for _ in rows]
-    found: list[list[Tensor]] = [[] for _ in rows]
-    parts = encoded(model, data, rows, batch_size=batch_size)
-    count = len(sizes(len(data.present), batch_size))
-    for batch, experts, q in watched(parts, "log-likelihood", count, show_progress):
-        for k, row in enumerate(rows):
-            one = Posterior(q.loc[:, k : k + 1], q.scale[:, k : k + 1], q.weights[:, k : k + 1],
-                            q.family)  # fmt: skip
-            latent, each = _weighed(model, experts, batch, one, draws, generators[k])
-            joint = latent + each.sum(dim=1)
-            own = latent + each[:, row.to(each.device)].sum(dim=1)
-            values = [*_mean_weight(joint), *_mean_weight(own), joint.mean(dim=0)]
-            found[k].append(torch.stack([*values, -latent.mean(dim=0)]))
-            if progress is not None:
-                progress()
-    names = [subsets.name(row, model.names) for row in rows]
-    columns = [torch.cat(parts, dim=1).cpu() for parts in found]
-    return {
-        name: Likelihoods(*map(mean_estimate, part))
-        for name, part in zip(names, columns, strict=True)
-    }
+    sampling = ImportanceSampling(model, rows, draws=draws, seed=seed, batch_size=batch_size)
+    found = walk(
+        model, data, [sampling], rows, batch_size=batch_size, what="log-likelihood",
+        show_progress=show_progress,
+    )  # fmt: skip
+    values: dict[str, dict[str, Estimate]] = {}
+    for row in found:
+        values.setdefault(row.given, {})[row.metric] = row.estimate
+    return {name: Likelihoods(**part) for name, part in values.items()}
 
 
-@torch.no_grad()
 def joint_log_likelihood(
     model: MultimodalVAE,
     data: MultimodalDataset,
     *,
     draws: int = 64,
     proposals: Bool[Tensor, "K M"] | None = None,
-    batch_size: int = 32,
+    batch_size: int = BATCH,
     seed: int = 0,
     show_progress: bool = False,
 ) -> dict[str, dict[str, Estimate]]:
@@ -163,13 +181,8 @@ def joint_log_likelihood(
         model, data, draws=draws, proposals=proposals, batch_size=batch_size, seed=seed,
         show_progress=show_progress,
     )  # fmt: skip
-    return {
-        name: {
-            "log_likelihood": part.log_likelihood,
-            "effective_sample_size": part.effective_sample_size,
-        }
-        for name, part in found.items()
-    }
+    wanted = ("log_likelihood", "effective_sample_size")
+    return {name: {key: getattr(part, key) for key in wanted} for name, part in found.items()}
 
 
 def _weighed(
@@ -188,15 +201,12 @@ def _weighed(
     latent = (model.prior.log_prob(z) - q.log_prob(z))[:, 0]  # (L, B)
     private = None
     extra = torch.zeros(())
-    if model.recipe.private_dim:
-        own = Posterior(
-            experts.private_loc[None],
-            experts.private_scale[None],
-            torch.ones_like(experts.loc[None, ..., 0]),
-            model.recipe.family,
-        )
+    if model.latents.private_dim:
+        weights = torch.ones_like(experts.loc[None, ..., 0])
+        own = Posterior(experts.private_loc[None], experts.private_scale[None], weights,
+                        model.latents.family)  # fmt: skip
         private = own.draw(draws, generator)  # (L, M, B, W)
-        extra = StandardPrior(model.recipe.family).log_prob(private) - own.log_prob(private)
+        extra = StandardPrior(model.latents.family).log_prob(private) - own.log_prob(private)
     # A processor's cache holds so many pictures; an accelerator wants more work at once.
     at_once = max(1, IN_CACHE // len(batch)) if z.device.type == "cpu" else draws
     each = []

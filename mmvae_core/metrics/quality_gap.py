@@ -15,22 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-from torch import Generator
-
 from mmvae_core import subsets
 from mmvae_core.data.dataset import MultimodalDataset
-from mmvae_core.metrics.estimate import Estimate
+from mmvae_core.metrics.estimate import PRIOR, Estimate
 from mmvae_core.metrics.frechet import (
     BLOCKS,
     Extractor,
-    FeatureStatistics,
-    gathered,
+    Features,
     jackknife_error,
     leave_one_out,
 )
-from mmvae_core.metrics.generation import BATCH, encoded, sizes
-from mmvae_core.metrics.judged import PRIOR
+from mmvae_core.metrics.walk import seeded, walk
 from mmvae_core.model import MultimodalVAE
 
 __all__ = ["quality_gap"]
@@ -81,47 +76,24 @@ def quality_gap(
                 f"a model's modalities must be in the order of the data, {order}; "
                 f"got {list(model.names)}"
             )
-    real: FeatureStatistics | None = None
-    for batch in data.modalities([name]).batches(BATCH):
-        real = gathered(real, extractor, batch.x[0], blocks)
-    assert real is not None  # no data set is empty
-    options = (extractor, given, count, blocks, seed)
-    base, *base_without = leave_one_out(real, _made(vae, name, data, *options))
+    (real,) = Features("", {name: extractor}, blocks=blocks).real(data.modalities([name]))
+
+    def distances(model: MultimodalVAE) -> tuple[list[float], int]:
+        """To what the model makes of the modality, of all and without each block; and how many."""
+        features, generator = Features("", {name: extractor}, blocks=blocks), seeded(model, seed)
+        if given == PRIOR:
+            walk(model, None, [features], generator=generator, from_prior=count)
+        else:
+            own = subsets.mask([name], model.names)[None]
+            walk(model, data.modalities(model.names), [features], own, generator=generator)
+        (made,) = features.statistics.values()
+        return leave_one_out(real, made), min(real.count, made.count)
+
+    (base, *base_without), _ = distances(vae)
     result = {}
     for num, model in models.items():
-        made = _made(model, name, data, *options)
-        value, *without = leave_one_out(real, made)
+        (value, *without), smaller = distances(model)
         pairs = zip(without, base_without, strict=True)
         error = jackknife_error([ours - theirs for ours, theirs in pairs])
-        result[num] = Estimate(value - base, error, min(real.count, made.count))
+        result[num] = Estimate(value - base, error, smaller)
     return result
-
-
-@torch.no_grad()
-def _made(
-    model: MultimodalVAE,
-    name: str,
-    data: MultimodalDataset,
-    extractor: Extractor,
-    given: str,
-    count: int,
-    blocks: int,
-    seed: int,
-) -> FeatureStatistics:
-    """What the model makes of one modality, from the prior or from the modality itself."""
-    model.eval()
-    generator = Generator(device=model.device).manual_seed(seed)
-    stats: FeatureStatistics | None = None
-    if given == PRIOR:
-        for size in sizes(count):
-            made = model.sample(size, generator=generator)[name]
-            stats = gathered(stats, extractor, made, blocks)
-    else:
-        m = model.names.index(name)
-        own = subsets.mask([m], model.names)
-        for _, experts, q in encoded(model, data.modalities(model.names), own[None]):
-            z = q.draw(1, generator)[0, 0]
-            seen = model.generate_from(experts, own[None], z, generator=generator, modalities=[m])
-            stats = gathered(stats, extractor, seen[name], blocks)
-    assert stats is not None
-    return stats

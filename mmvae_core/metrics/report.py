@@ -1,6 +1,6 @@
 """One run's evaluation as plain data, with where it comes from.
 
-:func:`measure` takes every number of a model in few passes over the data and returns tidy rows,
+:func:`measure` takes every number of a model in one pass over the data and returns tidy rows,
 one number each: what was measured, from which modalities, of which modality, with its standard
 error. :class:`Settings` says how, and carries the version of the definitions, so that a stored
 table tells which rows may stand beside each other.
@@ -13,57 +13,42 @@ import os
 import platform
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from math import nan, pi, sqrt
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Generator, nn
-from tqdm.auto import tqdm
+from torch import nn
 
 from mmvae_core import subsets
 from mmvae_core.data.dataset import MultimodalDataset
-from mmvae_core.metrics.classifiers import accuracies
+from mmvae_core.files import replacing
 from mmvae_core.metrics.coherence import (
+    Judged,
+    accuracies,
     average,
     conditional_coherence,
     unconditional_coherence,
 )
-from mmvae_core.metrics.estimate import Estimate, mean_estimate, proportion
+from mmvae_core.metrics.estimate import Measurement
 from mmvae_core.metrics.frechet import Extractor, frechet_distance
-from mmvae_core.metrics.generation import encoded, sizes
 from mmvae_core.metrics.imputation import (
-    imputation_coverage,
-    imputation_error,
+    Imputation,
+    Reconstruction,
+    absolute_error,
+    coverage_of,
     reconstruction_error,
 )
-from mmvae_core.metrics.judged import PRIOR, Judged
-from mmvae_core.metrics.likelihood import BATCH as LIKELIHOOD_BATCH
-from mmvae_core.metrics.likelihood import joint_log_likelihood, log_likelihoods
-from mmvae_core.metrics.probe import fit_probes, linear_accuracy
+from mmvae_core.metrics.likelihood import ImportanceSampling, joint_log_likelihood
+from mmvae_core.metrics.probe import Probes, linear_accuracy
+from mmvae_core.metrics.walk import Accumulator, Encoded, seeded, walk
 from mmvae_core.metrics.weights import objective_weights
 from mmvae_core.model import MultimodalVAE
 
 __all__ = ["VERSION", "Measurement", "Settings", "evaluate", "measure", "provenance", "write_json"]
 
 VERSION = 1  # of the definitions behind measure(); raise it with any change of what a row means
-
-
-class Measurement(NamedTuple):
-    """One number of one model.
-
-    ``given``: a subset such as ``"m0+m2"``, ``"prior"``, or ``""`` where nothing is given;
-    ``generated``: a modality, or ``""`` where the number is of none. ``stderr`` is NaN where there
-    is none; ``count`` is how many samples the value rests on (0: none, a parameter).
-    """
-
-    metric: str
-    given: str
-    generated: str
-    value: float
-    stderr: float
-    count: int  # type: ignore[assignment]  # the word that a table needs; tuple.count is not used
 
 
 @dataclass(frozen=True)
@@ -95,10 +80,7 @@ class Settings:
     version: int = VERSION
 
     def __post_init__(self) -> None:
-        for name in (
-            "draws", "likelihood_samples", "generated", "probe_latents", "imputation_samples",
-            "imputation_draws",
-        ):  # fmt: skip
+        for name in (f.name for f in fields(self) if f.name not in ("seed", "version")):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
         if self.version != VERSION:
@@ -175,123 +157,53 @@ def measure(
     """
     settings = Settings() if settings is None else settings
     _check(model, train, test, classifiers)
-    model.eval()
-    rows = subsets.powerset(len(model.names))
-    names = [subsets.name(row, model.names) for row in rows]
-    sheet = _Sheet()
-    few = test.subset(slice(0, settings.likelihood_samples))
-    steps = len(rows) * (len(sizes(len(test))) + len(sizes(len(few), LIKELIHOOD_BATCH)))
-    with tqdm(total=steps + len(model.names), desc="measuring", unit="step", leave=False,
-              disable=not show_progress) as bar:  # fmt: skip
-        for name, weight in objective_weights(model).items():
-            sheet.add("mixture_weight", name, "", Estimate(weight, nan, 0))
-        _from_subsets(sheet, model, train, test, classifiers, settings, bar)
-        found = log_likelihoods(
-            model, few, draws=settings.draws, seed=settings.seed, progress=bar.update
-        )
-        for name in names:
-            for metric, estimate in found[name]._asdict().items():
-                sheet.add(metric, name, "", estimate)
-        _imputation(sheet, model, train, test, settings, bar)
+    rows, seed, few = subsets.powerset(len(model.names)), settings.seed, settings.imputation_samples
+    accumulators: list[Accumulator] = [_Traces([subsets.name(row, model.names) for row in rows])]
+    if test.label is not None and train.label is not None:
+        count = min(settings.probe_latents, len(train))
+        accumulators.append(Probes(model, train, rows, count=count, seed=seed))
+    if classifiers is not None:
+        accumulators.append(Judged(model.names, classifiers, features=True))
+    noise = _fitted_noise(model, train.subset(slice(0, few)), seed)
+    accumulators += [
+        ImportanceSampling(
+            model, rows, draws=settings.draws, seed=seed, count=settings.likelihood_samples
+        ),
+        Reconstruction(model, rows[-1], seed=seed, count=few),
+        Imputation(
+            model, absolute_error, coverage_of(noise), draws=settings.imputation_draws, seed=seed,
+            count=few,
+        ),
+    ]  # fmt: skip
+    weights = objective_weights(model).items()
+    found = [Measurement("mixture_weight", name, "", value, nan, 0) for name, value in weights]
+    found += walk(
+        model, test, accumulators, rows, generator=seeded(model, seed),
+        from_prior=0 if classifiers is None else settings.generated, show_progress=show_progress,
+    )  # fmt: skip
     if inception is not None:
         distances = frechet_distance(
-            model, test, inception, count=settings.generated, seed=settings.seed,
+            model, test, inception, count=settings.generated, seed=seed,
             show_progress=show_progress,
         )  # fmt: skip
-        for given, row in distances.items():
-            for name, estimate in row.items():
-                sheet.add("fid" if given else "fid_floor", given, name, estimate)
-    return sheet.rows
+        found += [
+            Measurement("fid" if given else "fid_floor", given, name, *estimate)
+            for given, row in distances.items()
+            for name, estimate in row.items()
+        ]
+    return found
 
 
-class _Sheet:
-    """The rows so far."""
+class _Traces(Accumulator):
+    """The trace of every posterior's covariance."""
 
-    def __init__(self) -> None:
-        self.rows: list[Measurement] = []
+    def __init__(self, names: list[str]) -> None:
+        super().__init__()
+        self.names = names
 
-    def add(self, metric: str, given: str, generated: str, estimate: Estimate) -> None:
-        self.rows.append(Measurement(metric, given, generated, *estimate))
-
-
-def _from_subsets(
-    sheet: _Sheet,
-    model: MultimodalVAE,
-    train: MultimodalDataset,
-    test: MultimodalDataset,
-    classifiers: Sequence[nn.Module] | None,
-    settings: Settings,
-    bar: Any,
-) -> None:
-    """One pass over the test data: what posteriors say, and the pictures that they make."""
-    rows = subsets.powerset(len(model.names))
-    names = [subsets.name(row, model.names) for row in rows]
-    labelled = test.label is not None and train.label is not None
-    probes = (
-        fit_probes(
-            model, train, rows, count=min(settings.probe_latents, len(train)), seed=settings.seed
-        )
-        if labelled
-        else []
-    )
-    judged = None if classifiers is None else Judged(model, classifiers)
-    generator = Generator(device=model.device).manual_seed(settings.seed)
-    traces, right = [], [0] * len(rows)
-    for batch, experts, q in encoded(model, test, rows):
-        traces.append(q.stddev.square().sum(dim=-1).cpu())  # (K, B)
-        if batch.label is not None and probes:
-            means, truth = q.mean.cpu().numpy(), batch.label.cpu().numpy()
-            for k, probe in enumerate(probes):
-                right[k] += int((probe.predict(means[k]) == truth).sum())
-        if judged is not None:
-            judged.real(batch.x, batch.label)
-        draw = q.draw(1, generator)[0]  # (K, B, D)
-        for k, row in enumerate(rows):
-            if judged is not None:
-                made = model.generate_from(experts, row[None], draw[k], generator=generator)
-                judged.generated(names[k], made, batch.label)
-            bar.update()
-    for k, name in enumerate(names):
-        sheet.add("posterior_trace", name, "", mean_estimate(torch.cat(traces, dim=1)[k]))
-        if probes:
-            sheet.add("linear_accuracy", name, "", proportion(right[k], len(test)))
-    if judged is not None:
-        for size in sizes(settings.generated):
-            judged.generated(PRIOR, model.sample(size, generator=generator), None)
-        for metric, given, name, estimate in judged.scores():
-            sheet.add(metric, given, name, estimate)
-
-
-def _imputation(
-    sheet: _Sheet,
-    model: MultimodalVAE,
-    train: MultimodalDataset,
-    test: MultimodalDataset,
-    settings: Settings,
-    bar: Any,
-) -> None:
-    """Errors of views that were given, and of views that were hidden one at a time."""
-    every = "+".join(model.names)
-    complete = test.subset(slice(0, settings.imputation_samples))
-    for name, error in reconstruction_error(model, complete, seed=settings.seed).items():
-        sheet.add("reconstruction_error", every, name, error)
-    noise = _fitted_noise(model, train.subset(slice(0, settings.imputation_samples)), settings.seed)
-    for m, name in enumerate(model.names):
-        bar.update()
-        if len(model.names) == 1:
-            break
-        present = complete.present.clone()
-        present[:, m] = False
-        gaps = replace(complete, present=present)
-        given = "+".join(other for other in model.names if other != name)
-        options: dict[str, Any] = {"draws": settings.imputation_draws, "seed": settings.seed}
-        error = imputation_error(model, gaps, complete, **options)[name]
-        sheet.add("imputation_error", given, name, error)
-        if model.spec["likelihood"][m] == "categorical":
-            continue
-        covered = imputation_coverage(model, gaps, complete, noise=noise, **options)[name]
-        for level, share in covered.items():
-            sheet.add(f"imputation_coverage_{level}", given, name, share)
+    def update(self, seen: Encoded) -> None:
+        for name, values in zip(self.names, seen.posterior.stddev.square().sum(-1), strict=True):
+            self.add("posterior_trace", name, "", values)
 
 
 def _fitted_noise(model: MultimodalVAE, data: MultimodalDataset, seed: int) -> dict[str, float]:
@@ -300,9 +212,9 @@ def _fitted_noise(model: MultimodalVAE, data: MultimodalDataset, seed: int) -> d
     E|x - mean| is the scale of a Laplace; a Normal's standard deviation is sqrt(pi/2) times that.
     """
     errors = reconstruction_error(model, data, seed=seed)
-    factor = {"laplace": 1.0, "normal": sqrt(pi / 2), "categorical": 1.0}
+    factor = {"laplace": 1.0, "normal": sqrt(pi / 2)}  # a categorical one has no scale
     kinds = zip(model.names, model.spec["likelihood"], strict=True)
-    return {name: errors[name].value * factor[kind] for name, kind in kinds}
+    return {name: errors[name].value * factor[kind] for name, kind in kinds if kind in factor}
 
 
 def _check(
@@ -388,12 +300,9 @@ def provenance() -> dict[str, Any]:
 
 def write_json(path: str | Path, content: dict[str, Any]) -> Path:
     """Write ``content`` so that the file is old or new, never half."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
-    return path
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return Path(path)
 
 
 def _processor() -> str:

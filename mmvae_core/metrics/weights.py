@@ -14,17 +14,15 @@ Source: arXiv 2505.01134, equation of Lemma 3 and Figure 5; the closed form is c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import nan, sqrt
-from typing import TYPE_CHECKING, NamedTuple
+from math import nan
+from typing import NamedTuple
 
 import torch
 
 from mmvae_core import bounds as objectives
 from mmvae_core import subsets
+from mmvae_core.metrics.estimate import Measurement
 from mmvae_core.model import MultimodalVAE
-
-if TYPE_CHECKING:
-    from mmvae_core.metrics.report import Measurement
 
 __all__ = [
     "SizeSummary",
@@ -68,7 +66,7 @@ def objective_weights(model: MultimodalVAE) -> dict[str, float]:
     learned = model.mixture
     if learned is not None:
         weights = learned.detach().double().cpu()
-    elif recipe.closed_form or recipe.draw is not None or not rows.any(dim=1).all():
+    elif model.pi is not None or recipe.tableaux.draw or not rows.any(dim=1).all():
         return {}
     else:
         weights = recipe.tableau.row_weights / recipe.tableau.row_weights.sum()
@@ -146,7 +144,5 @@ def weights_by_size(rows: Iterable[Measurement]) -> list[SizeSummary]:
 
 
 def _mean_and_spread(values: list[float]) -> tuple[float, float]:
-    mean = sum(values) / len(values)
-    if len(values) < 2:
-        return mean, nan
-    return mean, sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    column = torch.tensor(values, dtype=torch.float64)
+    return column.mean().item(), column.std().item() if len(values) > 1 else nan

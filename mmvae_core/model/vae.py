@@ -6,10 +6,9 @@ once on all the latents that it has to reconstruct.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,7 +16,7 @@ from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 
 from mmvae_core import networks as nets
-from mmvae_core import recipes, subsets
+from mmvae_core import recipes
 from mmvae_core.aggregation import Aggregate
 from mmvae_core.checks import ABSENT_SCALE
 from mmvae_core.data.dataset import Batch
@@ -25,35 +24,20 @@ from mmvae_core.distributions import (
     LAPLACE_SCALE,
     LIKELIHOODS,
     SCALES,
-    ClusterPrior,
     Posterior,
-    StandardPrior,
     event_log_prob,
     raw_scale,
     standard_noise,
 )
 from mmvae_core.learned import ExpertGate
-from mmvae_core.model.consensus import consensus
-from mmvae_core.recipes import Recipe
+from mmvae_core.model.members import members_of
+from mmvae_core.objectives import Experts, consensus
+from mmvae_core.recipes import MixtureOfExperts, Recipe
 from mmvae_core.tableau import SampleTableaux, Tableau, sent
 
-__all__ = ["DECODE_CHUNK", "Experts", "MultimodalVAE"]
+__all__ = ["DECODE_CHUNK", "MultimodalVAE"]
 
 DECODE_CHUNK = 2048  # latents a decoder takes at once, which bounds its working memory
-
-
-class Experts(NamedTuple):
-    """What the encoders say of a batch.
-
-    ``loc, scale`` ``[M, B, D]`` of the shared latent; ``private_loc, private_scale`` ``[M, B, W]``
-    of the modality's own, with ``W = 0`` where the recipe has none. Where a modality is absent
-    they are fillers.
-    """
-
-    loc: Float[Tensor, "M B D"]
-    scale: Float[Tensor, "M B D"]
-    private_loc: Float[Tensor, "M B W"]
-    private_scale: Float[Tensor, "M B W"]
 
 
 class MultimodalVAE(nn.Module):
@@ -81,7 +65,7 @@ class MultimodalVAE(nn.Module):
     """
 
     modality_weights: Tensor
-    baseline: Tensor
+    auxiliary_log_scale: nn.Parameter | None
     network_dtype: torch.dtype | None = None  # autocast of the networks; None: as they are
 
     def __init__(
@@ -143,32 +127,24 @@ class MultimodalVAE(nn.Module):
             "initial_scale": initial_scale,
             "modality_weights": lam,
         }
-        width = latent_dim + recipe.private_dim
+        self.latents, self.reference = recipe.latents, recipe.reduce.reference
+        pi = recipe.reduce.pi
+        self.pi = None if pi is None else pi.module(recipe.tableau)
+        width = latent_dim + recipe.latents.private_dim
         pairs = [
             nets.pair(kind, tuple(shape), width) for kind, shape in zip(kinds, shapes, strict=True)
         ]
         self.encoders = nn.ModuleList(encoder for encoder, _ in pairs)
         self.decoders = nn.ModuleList(decoder for _, decoder in pairs)
         self.register_buffer("modality_weights", torch.tensor(lam))
-        self.aggregate: Aggregate
-        if recipe.learned is None:
-            self.aggregate = copy.deepcopy(recipe.aggregate)  # a model owns what it learns
-        else:
-            self.aggregate = recipe.learned(latent_dim, bounded=scale == "bounded")
-        self.prior: StandardPrior | ClusterPrior = (
-            ClusterPrior(recipe.clusters, latent_dim)
-            if recipe.clusters
-            else StandardPrior(recipe.family)
-        )
-        if recipe.gate:
-            self.gate = ExpertGate(count, latent_dim)
-        if recipe.private_dim:
-            # The auxiliary priors' scales, as logarithms; generation uses the prior's own, 1.
-            self.auxiliary_log_scale = nn.Parameter(torch.zeros(count, recipe.private_dim))
-        if recipe.entropy_scale is not None and not recipe.closed_form:
-            self.mixture_logits = nn.Parameter(torch.zeros(recipe.tableau.num_posteriors))
-            # A running mean of the subsets' bounds: see objective.sampled_factors.
-            self.register_buffer("baseline", torch.zeros(()))
+        self.aggregate = recipe.aggregation.made(latent_dim, bounded=scale == "bounded")
+        self.prior = recipe.latents.prior(latent_dim)
+        joint = recipe.aggregation
+        gated = isinstance(joint, MixtureOfExperts) and joint.gate
+        self.gate = ExpertGate(count, latent_dim) if gated else None
+        # The auxiliary priors' scales, as logarithms; generation uses the prior's own, 1.
+        private = torch.zeros(count, recipe.latents.private_dim)
+        self.auxiliary_log_scale = nn.Parameter(private) if private.numel() else None
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> MultimodalVAE:
@@ -190,13 +166,7 @@ class MultimodalVAE(nn.Module):
     def mixture(self) -> Float[Tensor, " K"] | None:
         """pi, the weights of the subsets where they are learned or given; None where the tableau's
         own stand, and where the closed form gives every batch its own."""
-        if self.recipe.fixed_mixture is not None:
-            weights = torch.tensor(self.recipe.fixed_mixture, dtype=self.dtype)
-            weights = sent(weights, self.device)
-            return weights / weights.sum()
-        if self.recipe.entropy_scale is None or self.recipe.closed_form:
-            return None
-        return torch.softmax(self.mixture_logits, dim=0)
+        return None if self.pi is None else self.pi.weights(self.modality_weights)
 
     # --- inference -------------------------------------------------------------------------
 
@@ -257,7 +227,7 @@ class MultimodalVAE(nn.Module):
         self, experts: Experts, batch: Batch, subset: Bool[Tensor, "K M"] | None = None
     ) -> Posterior:
         """As :meth:`posterior`, from experts that are at hand."""
-        return self._posterior(experts, *self._members(batch, subset))
+        return self._posterior(experts, members_of(batch, self.names, subset))
 
     def decode(
         self,
@@ -274,8 +244,8 @@ class MultimodalVAE(nn.Module):
         wanted = range(len(self.names)) if modalities is None else modalities
         result = {}
         for m in wanted:
-            if self.recipe.private_dim:
-                shape = (*z.shape[:-1], self.recipe.private_dim)
+            if self.latents.private_dim:
+                shape = (*z.shape[:-1], self.latents.private_dim)
                 own = z.new_zeros(shape) if private is None else private[m]
                 flat = torch.cat([z, own], dim=-1).flatten(0, -2)
             else:
@@ -305,9 +275,9 @@ class MultimodalVAE(nn.Module):
         Raises:
             ValueError: a sample lacks a modality of the subset.
         """
-        members, host = self._members(batch, None if subset is None else subset[None])
+        members = members_of(batch, self.names, None if subset is None else subset[None])
         experts = self.experts(batch)
-        q = self._posterior(experts, members, host)
+        q = self._posterior(experts, members)
         z = (q.draw(1, generator)[0] if sample else q.mean)[0]  # (B, D)
         given = members[0].T if members.ndim == 3 else members
         return self.generate_from(
@@ -333,9 +303,9 @@ class MultimodalVAE(nn.Module):
         wanted = range(len(self.names)) if modalities is None else modalities
         given = given.to(self.device).expand(len(z), -1)
         own, private = experts.loc, experts.private_loc
-        if sample and self.recipe.own_latents:
+        if sample and self.latents.own:
             own = own + experts.scale * self._noise(own.shape, generator)
-        if self.recipe.private_dim:
+        if self.latents.private_dim:
             aside = torch.zeros_like(private)
             if sample:
                 private = private + experts.private_scale * self._noise(private.shape, generator)
@@ -343,8 +313,8 @@ class MultimodalVAE(nn.Module):
             private = torch.where(given.T[..., None], private, aside)
         result: dict[str, Distribution] = {}
         for m in wanted:
-            z_m = torch.where(given[:, m, None], own[m], z) if self.recipe.own_latents else z
-            result |= self.decode(z_m, [m], private=private if self.recipe.private_dim else None)
+            z_m = torch.where(given[:, m, None], own[m], z) if self.latents.own else z
+            result |= self.decode(z_m, [m], private=private if self.latents.private_dim else None)
         return {name: p.mean for name, p in result.items()}
 
     @torch.no_grad()
@@ -353,11 +323,15 @@ class MultimodalVAE(nn.Module):
         like = self.modality_weights
         z = self.prior.draw((count, self.latent_dim), like, generator)
         private = None
-        if self.recipe.private_dim:
-            private = self._noise((len(self.names), count, self.recipe.private_dim), generator)
+        if self.latents.private_dim:
+            private = self._noise((len(self.names), count, self.latents.private_dim), generator)
         return {name: p.mean for name, p in self.decode(z, private=private).items()}
 
     # --- training --------------------------------------------------------------------------
+
+    def plan(self, batch: Batch) -> Tableau | SampleTableaux:
+        """The fixed tableau of the recipe, whole, for what every sample has."""
+        return self.recipe.plan(len(batch), None if batch.complete else batch.present.cpu())
 
     def loss(
         self,
@@ -370,26 +344,23 @@ class MultimodalVAE(nn.Module):
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The mean negative objective of the batch, in nats, and its terms (detached) for a log.
 
-        With a mixture pi that is learned its entropy, times the recipe's ``entropy_scale``, is
-        part of it: gamma (H(pi) - log K), which is 0 at equal weights and keeps a bound a bound.
+        With a mixture pi that is learned its entropy is part of it, see
+        :mod:`mmvae_core.objectives.subset_weights`.
         ``kl`` is an average with the tableau's weights, ``log_likelihood_*`` one over the
         posteriors that reconstruct the modality; neither has beta or lambda in it.
 
         Args:
             beta: weight of the KL terms, or of log q(z) - log p(z) in log-weights.
             samples: L, draws from every posterior.
-            tableau: from :meth:`mmvae_core.recipes.Recipe.plan`; by default the fixed one of the
-                recipe, whole, for what every sample has.
+            tableau: from :meth:`mmvae_core.recipes.Recipe.plan`; :meth:`plan` by default.
 
         Raises:
             ValueError: a sample has nothing present, or the tableau is not for these samples.
         """
-        if tableau is None:
-            present = None if batch.complete else batch.present.cpu()
-            tableau = self.recipe.plan(len(batch), present)
-        from mmvae_core.model import objective  # it stands on this class
-
-        terms = objective.terms(self, batch, tableau, beta, samples, generator)
+        terms = self.recipe.reduce.terms(
+            self, batch, self.plan(batch) if tableau is None else tableau,
+            beta=beta, samples=samples, generator=generator,
+        )  # fmt: skip
         return terms["loss"], {name: value.detach() for name, value in terms.items()}
 
     def log_likelihood(
@@ -418,59 +389,30 @@ class MultimodalVAE(nn.Module):
 
     # --- small parts -----------------------------------------------------------------------
 
-    def _members(self, batch: Batch, subset: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The subsets as a mask on the device and on the host, [K, M] or [1, M, B]."""
-        if subset is None:
-            if batch.complete:
-                subset = subsets.full(len(self.names))
-                return subset.to(self.device), subset
-            host = batch.present.cpu()
-            empty = (~host.any(dim=1)).nonzero().flatten().tolist()
-            if empty:
-                raise ValueError(f"samples {empty} of the batch have no modality present")
-            return batch.present.T[None], host.T[None]
-        subset = subset.cpu()
-        if subset.dtype != torch.bool or subset.shape[1:] != (len(self.names),):
-            raise ValueError(
-                f"subsets must be a bool [K, {len(self.names)}] mask, one row a subset; "
-                f"got {subset.dtype} of shape {list(subset.shape)}"
-            )
-        if not subset.any(dim=1).all():
-            raise ValueError("a posterior needs at least one modality; a subset is empty")
-        if not batch.complete:
-            present = batch.present.cpu()
-            usable = subsets.available(subset, present)
-            if not usable.all():
-                row, sample = (~usable).nonzero()[0].tolist()
-                raise ValueError(
-                    f"sample {sample} lacks a modality of subset "
-                    f"{subsets.name(subset[row], self.names)}; present is "
-                    f"{present[sample].int().tolist()}"
-                )
-        return subset.to(self.device), subset
-
-    def _posterior(self, experts: Experts, members: Tensor, host: Tensor) -> Posterior:
+    def _posterior(self, experts: Experts, members: Tensor) -> Posterior:
+        """``members`` are on the host."""
         loc, scale = experts.loc, experts.scale
-        if self.recipe.mixture_posterior:
+        if isinstance(self.recipe.aggregation, MixtureOfExperts):
             count = len(members)
-            inside = members if members.ndim == 3 else members[..., None]  # (K, M, 1 or B)
+            inside = sent(members, self.device)
+            inside = inside if inside.ndim == 3 else inside[..., None]  # (K, M, 1 or B)
             weights = inside.expand(-1, -1, loc.shape[1]).to(loc)
-            if self.recipe.gate:
+            if self.gate is not None:
                 weights = weights * self.gate(loc, scale, None)
             weights = (weights / weights.sum(dim=1, keepdim=True)).transpose(0, 1)  # (M, K, B)
             each = (-1, count, -1, -1)
             return Posterior(
-                loc[:, None].expand(each), scale[:, None].expand(each), weights, self.recipe.family
+                loc[:, None].expand(each), scale[:, None].expand(each), weights, self.latents.family
             )
         # Where every posterior of the recipe holds the prior as an expert, this one does too.
-        column = host.new_full((len(host), 1, *host.shape[2:]),
-                               bool(self.recipe.tableau.cond[:, -1].all()))  # fmt: skip
-        loc, scale = self.aggregate_experts(loc, scale, torch.cat([host, column], dim=1))
+        prior = bool(self.recipe.tableau.cond[:, -1].all())
+        column = members.new_full((len(members), 1, *members.shape[2:]), prior)
+        loc, scale = self.aggregate_experts(loc, scale, torch.cat([members, column], dim=1))
         return Posterior(loc[None], scale[None], loc.new_ones(1, *loc.shape[:2]))
 
     def _noise(self, shape: Sequence[int], generator: Generator | None) -> Tensor:
         """Standard noise of the recipe's family."""
-        return standard_noise(self.recipe.family, tuple(shape), self.modality_weights, generator)
+        return standard_noise(self.latents.family, tuple(shape), self.modality_weights, generator)
 
     def _autocast(self) -> torch.autocast:
         dtype = self.network_dtype

@@ -1,6 +1,6 @@
 """What a reader moves: sliders, choices, presets; and the line that shows an exception.
 
-* :class:`Range` and :class:`Choice` declare the controls of an explorer.
+* :class:`Range`, :class:`Choice` and :class:`Switch` declare the controls of an explorer.
 * :class:`Slider`: a labelled slider that a keyboard and a screen reader can use.
 * :func:`preset_buttons`: buttons that move many controls at once.
 * :class:`ErrorLine`: an exception in a callback is shown in the widget, never swallowed.
@@ -23,7 +23,7 @@ import traitlets
 
 from mmvae_core.pictures.style import INK
 
-__all__ = ["Choice", "ErrorLine", "Range", "Slider", "preset_buttons"]
+__all__ = ["Choice", "ErrorLine", "Range", "Slider", "Switch", "preset_buttons"]
 
 _HERE = Path(__file__).parent
 
@@ -65,6 +65,22 @@ class Choice:
             description=self.label, tooltips=[self.label] * len(self.options),
             style={"button_width": "auto", "description_width": "initial"},
             layout=widgets.Layout(width="auto"),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A control that is a button, pressed or not."""
+
+    label: str
+    spoken: str
+    value: bool
+
+    def widget(self, value: Any = None) -> widgets.ToggleButton:
+        """The button, at ``value`` or as it is declared."""
+        return widgets.ToggleButton(
+            value=self.value if value is None else value, description=self.label,
+            tooltip=self.spoken, layout=widgets.Layout(width="auto"),
         )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import ipywidgets as widgets
 
-from mmvae_core.pictures.controls import Choice, ErrorLine, Range, preset_buttons
+from mmvae_core.pictures.controls import Choice, ErrorLine, Range, Switch, preset_buttons
 from mmvae_core.pictures.page import Canvas, Table
 from mmvae_core.pictures.paper import png
 from mmvae_core.pictures.picture import WIDTH, Picture
@@ -39,7 +39,7 @@ class Explorer:
         widget: what is displayed.
     """
 
-    controls: ClassVar[Mapping[str, Range | Choice]] = {}
+    controls: ClassVar[Mapping[str, Range | Choice | Switch]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     columns: ClassVar[int] = 3  # of sliders, at most
 
@@ -56,7 +56,7 @@ class Explorer:
         self.widget.add_class("mmvae-explorer")
         self.widget.add_class(type(self).__name__)
 
-    def state(self, **values: Any) -> Any:
+    def state(self, *args: Any, **values: Any) -> Any:
         """The numbers for these values of the controls."""
         raise NotImplementedError
 
@@ -116,7 +116,7 @@ class Explorer:
 
     def _above(self) -> list[widgets.Widget]:
         """What stands above the sliders."""
-        choices = [self.inputs[n] for n, c in self.controls.items() if isinstance(c, Choice)]
+        choices = [self.inputs[n] for n, c in self.controls.items() if not isinstance(c, Range)]
         buttons = [preset_buttons(self.presets, lambda values: self.set(**values))]
         row = [*(buttons if self.presets else []), *choices]
         layout = widgets.Layout(flex_flow="row wrap", grid_gap="2px 18px")

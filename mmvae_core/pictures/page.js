@@ -1,6 +1,7 @@
 // Paints a Picture as SVG: panels with axes, layers, labels; words, a table. At most once a frame.
 const SVG = "http://www.w3.org/2000/svg";
 const NARROW = 640;               // pixels of width below which panels stand below each other
+const AIR = 4;                    // pixels between a point and a text beside it
 const stores = new WeakMap();     // by model: {scene, version of every part}
 
 const node = (parent, tag, attributes = {}) => {
@@ -55,31 +56,24 @@ function layout(scene, width) {
     return { boxes, width: scene.width, height: scene.height, max: 15 };
   }
   let y = 0;
-  for (const [name, panel] of panels) {
-    const [left, right, bottom, top] = panel.box;
-    const full = (right - left) * scene.width, [before, after] = margins(scene, name, full);
-    const w = Math.max(120, Math.min(full, width - before - after));
-    const h = (top - bottom) * scene.height * Math.max(w / full, 0.75);
+  for (const [host, panel] of panels.filter(([name]) => scene.rooms[name].host === name)) {
+    const { before, after, below } = scene.rooms[host];
+    const members = panels.filter(([name]) => scene.rooms[name].host === host);
+    const edge = i => members.map(([, { box }]) => box[i]);
+    const [left, right] = [Math.min(...edge(0)), Math.max(...edge(1))];
+    const [bottom, top] = [Math.min(...edge(2)), Math.max(...edge(3))];
+    const full = (right - left) * scene.width;
+    const across = Math.min(1, (width - before - after) / full), up = Math.max(across, 0.75);
     y += panel.title ? 28 : 10;
-    boxes[name] = { x: before, w, y, h };
-    y += h + (panel.axes.includes("x") ? (panel.xlabel ? 42 : 24) : 4) + below(scene, name, h);
+    for (const [name, { box }] of members)
+      boxes[name] = { x: before + (box[0] - left) * scene.width * across,
+                      w: (box[1] - box[0]) * scene.width * across,
+                      y: y + (top - box[3]) * scene.height * up,
+                      h: (box[3] - box[2]) * scene.height * up };
+    y += (top - bottom) * scene.height * up + below;
   }
-  return { boxes, width, height: y + 4, max: Math.min(15, (width - 50) / 20) };
+  return { boxes, width, height: y + 4, max: Math.min(15, (width - 50) / 20), narrow: true };
 }
-
-const wide = label => label.text.length * label.size * 0.58;
-function margins(scene, name, full) {          // pixels that ticks and labels take beside a panel
-  const panel = scene.panels[name];
-  let before = panel.axes.includes("y") ? (panel.ylabel ? 54 : 36) : 8, after = 12;
-  for (const label of scene.labels[name] || []) {
-    const at = fraction(panel, 0, label.x) * full + label.shift[0], text = wide(label);
-    before = Math.max(before, 4 - (at - label.anchor[0] * text));
-    after = Math.max(after, 4 + at + (1 - label.anchor[0]) * text - full);
-  }
-  return [Math.min(before, 130), Math.min(after, 130)];
-}
-const below = (scene, name, h) => Math.max(0, ...(scene.labels[name] || []).map(
-  label => -fraction(scene.panels[name], 1, label.y) * h - label.shift[1] + 14));
 
 const fraction = (panel, axis, value) => {
   const [low, high] = axis ? panel.up : panel.across, log = panel.log.includes("xy"[axis]);
@@ -173,15 +167,22 @@ function paintLayer(group, layer, panel, box, clip) {
       "stroke-linejoin": "round" });
 }
 
-function paintLabels(group, labels, panel, box) {
+// Where it is narrow, a label that would leave the view is moved into it, and shrunk if it must.
+function paintLabels(group, labels, panel, box, place) {
   group.replaceChildren();
   const [px, py] = placer(panel, box);
-  for (const { x, y, text, color, anchor, shift, size, bold } of labels) {
-    const drop = [-0.2, 0.34, 0.8][Math.round(2 * anchor[1])] * size;   // to the base line
-    const place = { x: round(px(x) + shift[0]), y: round(py(y) - shift[1] + drop),
-      fill: color, "text-anchor": ["start", "middle", "end"][Math.round(2 * anchor[0])],
-      class: "label", style: `font-size:${size}px;font-weight:${bold ? 700 : 400}` };
-    node(group, "text", place).textContent = text;
+  for (const { x, y, text, color, anchor, shift, size, bold, halo } of labels) {
+    let at = px(x) + shift[0] + AIR * (1 - 2 * anchor[0]), font = size;
+    if (place.narrow) {
+      font = Math.min(size, (place.width - 8) / (0.6 * Math.max(1, text.length)));
+      const wide = 0.6 * font * text.length, left = at - anchor[0] * wide;
+      at += Math.max(0, 4 - left) - Math.max(0, left + wide - place.width + 4);
+    }
+    const drop = [-0.2, 0.34, 0.8][Math.round(2 * anchor[1])] * font;   // to the base line
+    node(group, "text", { x: round(at), y: round(py(y) - shift[1] + drop), fill: color,
+      "text-anchor": ["start", "middle", "end"][Math.round(2 * anchor[0])], class: "label",
+      style: `font-size:${font}px;font-weight:${bold ? 700 : 400};stroke-width:${3 * halo}px`,
+    }).textContent = text;
   }
 }
 
@@ -225,7 +226,7 @@ function render({ model, el }) {
                    place.boxes[layer.panel], `${id}-clip-${names.indexOf(layer.panel)}`);
     for (const [name, labels] of Object.entries(scene.labels))
       if (fresh(`labels ${name}`) || fresh(`panels ${name}`))
-        paintLabels(groups[`labels ${name}`], labels, scene.panels[name], place.boxes[name]);
+        paintLabels(groups[`labels ${name}`], labels, scene.panels[name], place.boxes[name], place);
     [svg.children[0].textContent, svg.children[1].textContent] = [scene.name, scene.alt];
     if (words.innerHTML !== scene.words) words.innerHTML = scene.words;
     if (table.dataset.now !== scene.table) table.innerHTML = table.dataset.now = scene.table;

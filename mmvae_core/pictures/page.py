@@ -32,6 +32,7 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]], Sequence[str]]
 """Header; rows of texts, the first of each its name; and the colour of each row."""
 _HERE = Path(__file__).parent
 _OPEN = "x+"  # markers that are strokes
+LETTER = 0.62  # width of a letter, by the size of the type
 _COMMANDS = {Outline.MOVETO: "M", Outline.LINETO: "L", Outline.CURVE3: "Q", Outline.CURVE4: "C",
              Outline.CLOSEPOLY: "Z"}  # fmt: skip
 
@@ -82,8 +83,8 @@ class Canvas(anywidget.AnyWidget):
 
     def _scene(self) -> dict[str, Any]:
         message, numbers = _message(self._known)
-        size = {"width": WIDTH, "height": self.picture.height, "whole": True, "numbers": numbers}
-        return message | self._texts | size
+        size = {"width": WIDTH, "height": self.picture.height, "rooms": _rooms(self.picture)}
+        return message | self._texts | size | {"whole": True, "numbers": numbers}
 
 
 def _differs(parts: dict, old: dict) -> list:
@@ -100,6 +101,35 @@ def _parts(picture: Picture) -> dict[tuple[str, ...], Any]:
     for name, labels in picture.labels.items():
         parts["labels", name] = tuple(labels)
     return parts
+
+
+def _rooms(picture: Picture) -> dict[str, dict[str, Any]]:
+    """What each panel needs where panels stand below each other: its host, and pixels around it.
+
+    The host is the panel itself or, for one without axes (names of rows), the one whose left side
+    it stands on.
+    """
+    rooms = {}
+    for name, panel in picture.panels.items():
+        _, right, bottom, top = panel.box
+        hosts = [
+            other
+            for other, there in picture.panels.items()
+            if not panel.axes and there.axes and -0.01 < there.box[0] - right < 0.03
+            and min(top, there.box[3]) - max(bottom, there.box[2]) > (top - bottom) / 2
+        ]  # fmt: skip
+        before = [54.0 if panel.ylabel else 36.0 if "y" in panel.axes else 8.0]
+        after, below = [12.0], [42.0 if panel.xlabel else 24.0 if "x" in panel.axes else 4.0]
+        size = (right - panel.box[0]) * WIDTH
+        for label in picture.labels.get(name, ()):
+            x, y = panel.placed(label.x, label.y, picture.height) + label.shift
+            wide, anchor = LETTER * label.size * len(label.text) + 8, label.anchor[0]
+            before.append(anchor * wide - x)
+            after.append(x + (1 - anchor) * wide - size)
+            below.append(18 - y)
+        rooms[name] = {"host": (hosts or [name])[0], "before": min(max(before), 90.0),
+                       "after": min(max(after), 90.0), "below": max(below)}  # fmt: skip
+    return rooms
 
 
 def _look(layer: Layer) -> tuple:
@@ -137,7 +167,7 @@ def _layer_message(look: tuple, count: int) -> dict[str, Any]:
 
 
 def _label_message(label: Label) -> dict[str, Any]:
-    names = ("x", "y", "text", "color", "anchor", "shift", "size", "bold")
+    names = ("x", "y", "text", "color", "anchor", "shift", "size", "bold", "halo")
     return {name: getattr(label, name) for name in names}
 
 

@@ -19,6 +19,7 @@ from mmvae_core.pictures.style import DASHES, MUTED, small_png, theme
 __all__ = ["draw", "png", "save"]
 
 POINT = 0.72  # of type, in pixels of the page
+AIR = 4  # pixels between a point and a text beside it; page.js has the same
 _ACROSS = {0.0: "left", 0.5: "center", 1.0: "right"}
 _UP = {0.0: "bottom", 0.5: "center", 1.0: "top"}
 _HALO = [withStroke(linewidth=2.5, foreground="white")]
@@ -52,9 +53,10 @@ def save(picture: Picture, path: str | File) -> File:
 
 
 def png(picture: Picture, dpi: int = 100) -> bytes:
-    """The picture as a small PNG: a palette of 128 colours is enough for lines and text."""
+    """The picture as a small PNG: 128 colours are enough for lines and text, not for images."""
+    seen = any(layer.image is not None for layer in picture.layers.values())
     with plt.rc_context({"savefig.bbox": None}):
-        return small_png(draw(picture), dpi)
+        return small_png(draw(picture), dpi, colors=0 if seen else 128)
 
 
 def _dress(ax: Axes, panel: Panel, height: int) -> None:
@@ -108,8 +110,13 @@ def _paint(ax: Axes, panel: Panel, layer: Layer, depth: int) -> list:
 def _write(ax: Axes, label: Label) -> None:
     across, up = label.anchor
     ax.annotate(
-        label.text, (label.x, label.y), (label.shift[0] * POINT, label.shift[1] * POINT),
+        label.text, (label.x, label.y), _offset(label),
         textcoords="offset points", color=label.color, ha=_ACROSS[across], va=_UP[up],
         fontsize=label.size * POINT, fontweight="bold" if label.bold else "normal",
-        path_effects=_HALO, zorder=500, annotation_clip=False,
+        path_effects=_HALO if label.halo else None, zorder=500, annotation_clip=False,
     )  # fmt: skip
+
+
+def _offset(label: Label) -> tuple[float, float]:
+    beside = AIR * (1 - 2 * label.anchor[0])
+    return (label.shift[0] + beside) * POINT, label.shift[1] * POINT

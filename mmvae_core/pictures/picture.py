@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -80,7 +80,7 @@ class Panel:
 
     def _scaled(self, axis: int, values: object) -> np.ndarray:
         plain = np.asarray(values, dtype=float)
-        return np.log10(plain) if "xy"[axis] in self.log else plain
+        return np.asarray(np.log10(plain)) if "xy"[axis] in self.log else plain
 
     def placed(self, x: object, y: object, height: int) -> np.ndarray:
         """Where ``x, y`` lie, in pixels from the panel's lower left corner, ``[..., 2]``."""
@@ -92,14 +92,15 @@ class Panel:
 def _marks(
     limits: tuple[float, float], ticks: object, log: bool, most: int
 ) -> list[tuple[float, str]]:
-    low, high = sorted(limits)
+    low, high = min(limits), max(limits)
     if isinstance(ticks, tuple):
         return [(float(value), text) for value, text in ticks]
     if log:
         powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
         values = np.array([10.0**power for power in powers])
     elif ticks is None:
-        values = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        locator = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10])
+        values = np.asarray(locator.tick_values(low, high))
     else:
         assert isinstance(ticks, (int, float))
         values = np.arange(np.ceil(low / ticks - 1e-9), np.floor(high / ticks + 1e-9) + 1) * ticks
@@ -124,8 +125,8 @@ class Layer:
     """
 
     panel: str
-    x: np.ndarray
-    y: np.ndarray
+    x: Any  # a float64 array [P] once it is made
+    y: Any
     color: str = INK
     dash: str = "solid"
     width: float = 2.2
@@ -151,14 +152,14 @@ class Layer:
             raise ValueError(f"dash must be one of {list(DASHES)}; got {self.dash!r}")
 
 
-def curve(panel: str, x: object, y: object, style: Style, **options: object) -> Layer:
+def curve(panel: str, x: Any, y: Any, style: Style, **options: Any) -> Layer:
     """A line in the colour and dash of a style."""
-    return Layer(panel, x, y, **{"color": style.color, "dash": style.dash, **options})  # type: ignore[arg-type]
+    return Layer(panel, x, y, **{"color": style.color, "dash": style.dash, **options})
 
 
-def point(panel: str, x: object, y: object, style: Style, **options: object) -> Layer:
+def point(panel: str, x: Any, y: Any, style: Style, **options: Any) -> Layer:
     """Markers in the colour and shape of a style."""
-    return Layer(panel, x, y, **{"color": style.color, "marker": style.marker, **options})  # type: ignore[arg-type]
+    return Layer(panel, x, y, **{"color": style.color, "marker": style.marker, **options})
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,7 @@ class Label:
     shift: tuple[float, float] = (0.0, 0.0)  # to the right and up
     size: float = 13.0  # pixels
     bold: bool = False
+    halo: bool = True  # white around it, so that lines do not disturb it
 
     def __post_init__(self) -> None:
         if self.side not in SIDES:

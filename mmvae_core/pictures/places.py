@@ -15,7 +15,7 @@ __all__ = ["Name", "Place", "around", "best_labels", "kept_apart"]
 # A name has several places to lie at: (x, y, side) and, where wanted, pixels to the right and up.
 Place: TypeAlias = tuple[float, float, str] | tuple[float, float, str, float, float]
 Name: TypeAlias = tuple[str, str, Sequence[Place]]  # text, colour, places; the preferred one first
-LETTER = (7.4, 15.0)  # pixels; a capital is 30 % wider
+LETTER = (7.4, 15.0)  # pixels
 STRIDE = 4.0  # pixels between the points that stand for a line
 DISTANCE_COST = 1.5  # pixels of line that a name may cover rather than take its next place
 CLASH = 1e4  # covers another name, or leaves the panel
@@ -34,59 +34,70 @@ def best_labels(
         names: the most important first.
     """
     left, right, bottom, top = panel.box
-    size = np.array([(right - left) * WIDTH, (top - bottom) * height])
-    x, y, ink = _ink_of(panel, height, layers)
-    taken = np.zeros((0, 4))
-    labels = []
-    for text, color, places in names:
-        columns = list(zip(*(place[:3] for place in places), strict=True))
-        shifts = [tuple(place[3:]) or (0.0, 0.0) for place in places]
-        at = panel.placed(columns[0], columns[1], height) + shifts
-        wide = LETTER[0] * (len(text) + 0.3 * sum(map(str.isupper, text)))
-        box = np.array([wide, LETTER[1]])
-        corner = at - box * [_ANCHOR[side] for side in columns[2]]
-        boxes = np.concatenate([corner, corner + box], axis=1)
-        x0, y0, x1, y1 = boxes.T[:, :, None]
-        covered = ((x0 < x) & (x < x1) & (y0 < y) & (y < y1)) @ ink
-        l0, b0, r0, t0 = taken.T
+    width, tall = (right - left) * WIDTH, (top - bottom) * height
+    places = [place for _, _, several in names for place in several]
+    if not places:
+        return []
+    x, y, sides = zip(*(place[:3] for place in places), strict=True)
+    shifts = [place[3:] or (0.0, 0.0) for place in places]
+    letters = [len(text) for text, _, several in names for _ in several]
+    size = np.stack([LETTER[0] * np.array(letters), np.full(len(places), LETTER[1])], axis=1)
+    low = panel.placed(x, y, height) + shifts - size * [_ANCHOR[side] for side in sides]
+    boxes = np.concatenate([low, low + size], axis=1)
+    x0, y0, x1, y1 = boxes.T
+    outside = (x0 < 0) | (x1 > width + 20) | (y0 < 0) | (y1 > tall + 6)
+    alone = _covered(boxes, *_ink_of(panel, height, layers)) + CLASH * outside
+    taken = np.zeros((len(names), 4))
+    labels: list[Label] = []
+    start = 0
+    for text, color, several in names:
+        mine = slice(start, start + len(several))
+        x0, y0, x1, y1 = boxes[mine].T[:, :, None]
+        l0, b0, r0, t0 = taken[: len(labels)].T
         clashes = ((x0 < r0) & (l0 < x1) & (y0 < t0) & (b0 < y1)).sum(axis=1)
-        outside = (x0 < 0) | (x1 > size[0] + 20) | (y0 < 0) | (y1 > size[1] + 6)
-        cost = covered + CLASH * (clashes + outside[:, 0]) + DISTANCE_COST * np.arange(len(places))
-        best = int(cost.argmin())
-        taken = np.concatenate([taken, boxes[best][None]])
+        cost = alone[mine] + CLASH * clashes + DISTANCE_COST * np.arange(len(several))
+        best = start + int(cost.argmin())
+        taken[len(labels)] = boxes[best]
         labels.append(
-            Label(float(columns[0][best]), float(columns[1][best]), text, color, columns[2][best],
-                  shift=shifts[best])  # type: ignore[arg-type]
-        )  # fmt: skip
+            Label(float(x[best]), float(y[best]), text, color, sides[best], shift=shifts[best])
+        )
+        start += len(several)
     return labels
+
+
+def _covered(boxes: np.ndarray, x: np.ndarray, y: np.ndarray, ink: np.ndarray) -> np.ndarray:
+    """How much ink lies in each of the boxes (left, lower, right, upper)."""
+    order = np.argsort(x, kind="stable")  # a box meets a short stretch of what is sorted by x
+    x, y, ink = x[order], y[order], ink[order]
+    first, last = np.searchsorted(x, boxes[:, 0], "right"), np.searchsorted(x, boxes[:, 2])
+    at = first[:, None] + np.arange(max(1, (last - first).max(initial=0)))
+    there = at < last[:, None]
+    up = np.append(y, np.nan)[np.where(there, at, len(y))]
+    inside = (boxes[:, 1:2] < up) & (up < boxes[:, 3:4])
+    return (np.append(ink, 0.0)[np.where(inside, at, len(y))]).sum(axis=1)
 
 
 def _ink_of(
     panel: Panel, height: int, layers: Iterable[Layer]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points along lines and at markers, in pixels, and how much ink each stands for."""
-    xs, ys, inks = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
-    for layer in layers:
-        if not (layer.marker or layer.width):
-            continue
-        points = panel.placed(layer.x, layer.y, height)
-        if layer.marker:
-            xs.append(points[:, 0])
-            ys.append(points[:, 1])
-            inks.append(np.full(len(points), MARKER_INK))
-            continue
-        step = np.hypot(*np.diff(points, axis=0).T)
-        step[np.isnan(step)] = 0.0
-        along = np.concatenate([[0.0], step.cumsum()])
-        at = np.arange(STRIDE / 2, along[-1], STRIDE)
-        if len(at):
-            index = np.searchsorted(along, at, side="right") - 1
-            share = ((at - along[index]) / step[index])[:, None]
-            where = points[index] * (1 - share) + points[index + 1] * share
-            xs.append(where[:, 0])
-            ys.append(where[:, 1])
-            inks.append(np.full(len(at), STRIDE))
-    return np.concatenate(xs), np.concatenate(ys), np.concatenate(inks)
+    shown = [layer for layer in layers if layer.marker or layer.width]
+
+    def joined(parts: list[Layer]) -> np.ndarray:  # as one layer: numpy's calls take the time
+        x, y = ([v for p in parts for v in (getattr(p, axis), [np.nan])] for axis in "xy")
+        return panel.placed(np.concatenate(x or [[]]), np.concatenate(y or [[]]), height)
+
+    marks = joined([layer for layer in shown if layer.marker])
+    points = joined([layer for layer in shown if not layer.marker])
+    step = np.hypot(*np.diff(points, axis=0).T)
+    step[np.isnan(step)] = 0.0
+    along = np.concatenate([[0.0], step.cumsum()])
+    at = np.arange(STRIDE / 2, along[-1], STRIDE)
+    index = np.searchsorted(along, at, side="right") - 1
+    share = ((at - along[index]) / step[index])[:, None]
+    lines = points[index] * (1 - share) + points[index + 1] * share if len(at) else points[:0]
+    x, y = np.concatenate([marks, lines]).T
+    return x, y, np.repeat([MARKER_INK, STRIDE], [len(marks), len(lines)])
 
 
 def around(text: str, color: str, x: float, y: float, first: str = "right") -> Name:

@@ -81,7 +81,7 @@ STYLES: dict[str, Style] = {
     "mopoe": Style("MoPoE", VERMILION, "solid", "D"),
     "mvtcae": Style("MVTCAE", GOLD, "dashdot", "P", GOLD_TEXT),
     "mmvae": Style("MMVAE", GREEN, "dot", "^", GREEN_TEXT),
-    "mmvae_loose": Style("MMVAE loose", GREEN, "dash", "v", GREEN_TEXT),
+    "mmvae_loose": Style("MMVAE loose", GREEN, "dashdot", "v", GREEN_TEXT),
     "mmvae_tight": Style("MMVAE tight", GREEN, "solid", "v", GREEN_TEXT),
     "mmjsd": Style("mmJSD", "#7a9a00", "dash", "v", "#5c7400"),
     "mmvae_plus": Style("MMVAE+", GREEN, "solid", "<", GREEN_TEXT),
@@ -135,10 +135,15 @@ def theme() -> Iterator[None]:
 
 
 def small_png(figure: Figure, dpi: int = 100, colors: int = 128) -> bytes:
-    """The picture as a PNG with a palette: a third of the size, for notebooks keep it as text."""
+    """The picture as a PNG with a palette: a third of the size, for notebooks keep it as text.
+
+    With ``colors=0`` it keeps all its colours.
+    """
     full, small = io.BytesIO(), io.BytesIO()
     figure.savefig(full, format="png", dpi=dpi, metadata={"Software": None})
-    picture = Image.open(full).convert("RGB").quantize(colors, dither=Image.Dither.NONE)
+    picture = Image.open(full).convert("RGB")
+    if colors:
+        picture = picture.quantize(colors, dither=Image.Dither.NONE)
     picture.save(small, format="png", optimize=True)
     return small.getvalue()
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from importlib import resources
 from typing import Any
 
 from mmvae_core.recipes.consensus import (
@@ -28,16 +29,19 @@ from mmvae_core.recipes.consensus import (
 )
 from mmvae_core.recipes.invariant import permutation_invariant
 from mmvae_core.recipes.mixtures import cmvae, mmjsd, mmvae, mmvae_plus, mmvm
-from mmvae_core.recipes.recipe import Recipe, stratified_rows
-from mmvae_core.recipes.references import Reference
+from mmvae_core.recipes.recipe import Consensus, LearnedConsensus, MixtureOfExperts, Recipe
+from mmvae_core.recipes.tableaux import Tableaux, stratified_rows
 
 __all__ = [
     "DEFAULT_RHO",
     "ENTROPY_SCALE",
     "MVTCAE_ALPHA",
     "RECIPES",
+    "Consensus",
+    "LearnedConsensus",
+    "MixtureOfExperts",
     "Recipe",
-    "Reference",
+    "Tableaux",
     "build",
     "cite",
     "cmvae",
@@ -95,8 +99,7 @@ def option_names(name: str) -> list[str]:
 
 def cite(*recipes: Recipe | str) -> str:
     """The BibTeX entries of the methods that were used, each once."""
-    references = {}
-    for recipe in recipes:
-        entry = build(recipe, 2).reference if isinstance(recipe, str) else recipe.reference
-        references[entry.key] = entry.bibtex()
-    return "\n\n".join(references.values())
+    text = resources.files(__package__).joinpath("references.bib").read_text(encoding="utf-8")
+    entries = {entry.partition("{")[2].partition(",")[0]: entry for entry in text.split("\n\n")}
+    papers = [build(r, 2).paper if isinstance(r, str) else r.paper for r in recipes]
+    return "\n\n".join(entries[paper].strip() for paper in dict.fromkeys(papers))

@@ -18,8 +18,10 @@ from mmvae_core.aggregation import (
     wasserstein,
 )
 from mmvae_core.learned import CodeOfMatrix, LearnedCode, LearnedCorrelation
-from mmvae_core.recipes.recipe import (
-    Recipe,
+from mmvae_core.objectives import ClosedForm, Given, Latents, Learned, Sum
+from mmvae_core.recipes.recipe import Consensus, MixtureOfExperts, Recipe, paper
+from mmvae_core.recipes.tableaux import (
+    Tableaux,
     against_prior,
     every_subset,
     prior_row,
@@ -34,6 +36,7 @@ MVTCAE_ALPHA = 5 / 6  # the ratio in the authors' PolyMNIST script
 DEFAULT_RHO = 0.4  # the best on MNIST-SVHN-Text and PolyMNIST, tables 6 and 7 of 2505.01134
 
 
+@paper("kingma2014vae")
 def vae(num_modalities: int = 1) -> Recipe:
     """Independent unimodal VAEs, one for each modality: the yardstick of the quality gap.
 
@@ -44,9 +47,10 @@ def vae(num_modalities: int = 1) -> Recipe:
         cond = subsets.singletons(num)
         return against_prior(with_prior(cond, prior=False), recon=cond.float(), weight=1.0)
 
-    return Recipe("vae", num_modalities, make, poe, mixture_posterior=True, own_latents=True)
+    return Recipe(num_modalities, Tableaux(make), MixtureOfExperts(), latents=Latents(own=True))
 
 
+@paper("wu2018mvae")
 def mvae(num_modalities: int, *, random_subsets: int = 1) -> Recipe:
     """MVAE: product of experts with the prior as an expert, each subset reconstructs what it sees.
 
@@ -55,27 +59,22 @@ def mvae(num_modalities: int, *, random_subsets: int = 1) -> Recipe:
     """
     whole_number("random_subsets", random_subsets, least=0)
 
-    def tableau(rows: Tensor) -> Tableau:
-        return against_prior(with_prior(rows, prior=True), recon=rows.float(), weight=1.0)
-
-    def fixed(num: int) -> Tensor:
-        alone = subsets.singletons(num)
-        return torch.cat([alone, subsets.full(num)]) if num > 1 else alone
+    def make(num: int, *chosen: Tensor) -> Tableau:
+        whole = [subsets.full(num)] if num > 1 else []
+        seen = torch.cat([subsets.singletons(num), *whole, *chosen])
+        return against_prior(with_prior(seen, prior=True), recon=seen.float(), weight=1.0)
 
     def draw(num: int, generator: Generator, epoch: float) -> Tableau:
         middle = subsets.powerset(num)[num:-1]
         if not len(middle):
-            return tableau(fixed(num))
-        chosen = torch.randint(len(middle), (random_subsets,), generator=generator)
-        return tableau(torch.cat([fixed(num), middle[chosen]]))
+            return make(num)
+        return make(num, middle[torch.randint(len(middle), (random_subsets,), generator=generator)])
 
-    return Recipe(
-        "mvae", num_modalities, lambda num: tableau(fixed(num)), poe,
-        options={"random_subsets": random_subsets},
-        draw=draw if random_subsets and num_modalities > 2 else None,
-    )  # fmt: skip
+    drawn = draw if random_subsets and num_modalities > 2 else None
+    return Recipe(num_modalities, Tableaux(make, drawn), Consensus(poe))
 
 
+@paper("sutter2021mopoe")
 def mopoe(num_modalities: int, *, aggregation: str = "poe", prior_expert: bool = False) -> Recipe:
     """MoPoE-VAE: a product of experts for every subset, all bounds weighed equally.
 
@@ -87,13 +86,11 @@ def mopoe(num_modalities: int, *, aggregation: str = "poe", prior_expert: bool =
     rules = {"poe": poe, "poe_prior_once": poe_prior_once}
     if aggregation not in rules:
         raise ValueError(f"aggregation must be one of {sorted(rules)}; got {aggregation!r}")
-    return Recipe(
-        "mopoe", num_modalities, partial(every_subset, prior_expert=prior_expert),
-        rules[aggregation],
-        options={"aggregation": aggregation, "prior_expert": prior_expert},
-    )  # fmt: skip
+    rows = partial(every_subset, prior_expert=prior_expert)
+    return Recipe(num_modalities, Tableaux(rows), Consensus(rules[aggregation]))
 
 
+@paper("hwang2021mvtcae")
 def mvtcae(num_modalities: int, *, alpha: float = MVTCAE_ALPHA) -> Recipe:
     """MVTCAE: one product of experts for the full set, held close to every expert.
 
@@ -113,9 +110,10 @@ def mvtcae(num_modalities: int, *, alpha: float = MVTCAE_ALPHA) -> Recipe:
             kl=kl,
         )
 
-    return Recipe("mvtcae", num_modalities, make, poe, options={"alpha": alpha})
+    return Recipe(num_modalities, Tableaux(make), Consensus(poe))
 
 
+@paper("mancisidor2025codevae")
 def code_vae(
     num_modalities: int,
     *,
@@ -139,55 +137,75 @@ def code_vae(
             :func:`mmvae_core.subsets.powerset`, scaled to sum 1.
         entropy_scale: gamma, the weight of the entropy of pi, in nats.
     """
-    named = ("learned", "closed_form", "equal")
-    if isinstance(weights, str) and weights not in named:
-        raise ValueError(f"weights must be one of {', '.join(named)}, or numbers; got {weights!r}")
-    if not 0 < entropy_scale < float("inf"):
-        raise ValueError(f"entropy_scale must be positive and finite; got {entropy_scale}")
-    rows = subsets.powerset(num_modalities)
-    if not isinstance(weights, str):
-        weights = [float(weight) for weight in weights]
-        if len(weights) != len(rows) or not all(0 < weight < float("inf") for weight in weights):
-            raise ValueError(
-                f"weights must be {len(rows)} positive numbers, one a subset; got {weights}"
-            )
-    aggregate: Aggregate
-    if corr is not None:
-        if rho is not None:
-            raise ValueError(f"give rho or corr, not both; got rho={rho!r} and a matrix")
-        if isinstance(corr, str):
-            if corr != "learned":
-                raise ValueError(f"corr must be a matrix or 'learned'; got {corr!r}")
-            aggregate = LearnedCorrelation(num_modalities) if num_modalities > 1 else poe
-        else:
-            corr = torch.as_tensor(corr, dtype=torch.float64).tolist()  # plain data, in checkpoints
-            matrix = torch.tensor(corr, dtype=torch.get_default_dtype())
-            if matrix.shape != (num_modalities, num_modalities):
-                raise ValueError(
-                    f"corr must be a {num_modalities}x{num_modalities} correlation matrix, one "
-                    f"row a modality; its shape is {list(matrix.shape)}"
-                )
-            aggregate = CodeOfMatrix(matrix)
-    elif isinstance(rho, str):
-        if rho not in ("learned", "shared_prior"):
-            raise ValueError(f"rho must be a number, 'learned' or 'shared_prior'; got {rho!r}")
-        learned = LearnedCode(num_modalities) if num_modalities > 1 else poe
-        aggregate = learned if rho == "learned" else code_shared_prior
+    if corr is None:
+        rho = DEFAULT_RHO if rho is None else rho if isinstance(rho, str) else float(rho)
+        rule = _rule_of_rho(rho, num_modalities)
+    elif rho is not None:
+        raise ValueError(f"give rho or corr, not both; got rho={rho!r} and a matrix")
     else:
-        rho = DEFAULT_RHO if rho is None else float(rho)
-        aggregate = partial(code, rho=rho)
+        if not isinstance(corr, str):
+            corr = torch.as_tensor(corr, dtype=torch.float64).tolist()  # plain data, in checkpoints
+        rule = _rule_of_matrix(corr, num_modalities)
     # A wrong rho or corr shows here, not at the first batch.
     experts = torch.zeros(num_modalities, 1), torch.full((num_modalities, 1), 0.5)
-    aggregate(*experts, subsets.full(num_modalities))
+    rule(*experts, subsets.full(num_modalities))
+    weights = weights if isinstance(weights, str) else [float(weight) for weight in weights]
+    pi = _subset_weights(weights, entropy_scale, 2**num_modalities - 1)
     return Recipe(
-        "code_vae", num_modalities, every_subset, aggregate,
-        options={"rho": rho, "corr": corr, "weights": weights, "entropy_scale": entropy_scale},
-        entropy_scale=entropy_scale if weights in ("learned", "closed_form") else None,
-        closed_form=weights == "closed_form",
-        fixed_mixture=None if isinstance(weights, str) else tuple(weights),
+        num_modalities, Tableaux(every_subset), Consensus(rule), Sum(pi),
+        options={"rho": rho, "corr": corr, "weights": weights},
     )  # fmt: skip
 
 
+def _rule_of_rho(rho: float | str, num: int) -> Aggregate:
+    """One correlation between all experts; with one expert there is nothing to learn."""
+    if not isinstance(rho, str):
+        return partial(code, rho=rho)
+    if rho not in ("learned", "shared_prior"):
+        raise ValueError(f"rho must be a number, 'learned' or 'shared_prior'; got {rho!r}")
+    if rho == "shared_prior":
+        return code_shared_prior
+    return LearnedCode(num) if num > 1 else poe
+
+
+def _rule_of_matrix(corr: Sequence[Sequence[float]] | str, num: int) -> Aggregate:
+    """A whole correlation matrix; with one expert there is nothing to learn."""
+    if isinstance(corr, str):
+        if corr != "learned":
+            raise ValueError(f"corr must be a matrix or 'learned'; got {corr!r}")
+        return LearnedCorrelation(num) if num > 1 else poe
+    matrix = torch.tensor(corr, dtype=torch.get_default_dtype())
+    if matrix.shape != (num, num):
+        raise ValueError(
+            f"corr must be a {num}x{num} correlation matrix, one "
+            f"row a modality; its shape is {list(matrix.shape)}"
+        )
+    return CodeOfMatrix(matrix)
+
+
+def _subset_weights(
+    weights: str | Sequence[float], gamma: float, count: int
+) -> Given | Learned | ClosedForm | None:
+    """pi as ``weights`` say; None for the tableau's own, equal ones."""
+    if not 0 < gamma < float("inf"):
+        raise ValueError(f"entropy_scale must be positive and finite; got {gamma}")
+    if not isinstance(weights, str):
+        if len(weights) != count or not all(0 < weight < float("inf") for weight in weights):
+            raise ValueError(
+                f"weights must be {count} positive numbers, one a subset; got {weights}"
+            )
+        return Given(tuple(weights))
+    named: dict[str, Learned | ClosedForm | None] = {
+        "learned": Learned(gamma),
+        "closed_form": ClosedForm(gamma),
+        "equal": None,
+    }
+    if weights not in named:
+        raise ValueError(f"weights must be one of {', '.join(named)}, or numbers; got {weights!r}")
+    return named[weights]
+
+
+@paper("qiu2025barycentric")
 def wb_vae(num_modalities: int) -> Recipe:
     """WB-VAE: the 2-Wasserstein barycenter of all experts, one bound."""
 
@@ -195,9 +213,10 @@ def wb_vae(num_modalities: int) -> Recipe:
         cond = with_prior(subsets.full(num), prior=False)
         return against_prior(cond, recon=torch.ones(1, num), weight=1.0)
 
-    return Recipe("wb_vae", num_modalities, make, wasserstein)
+    return Recipe(num_modalities, Tableaux(make), Consensus(wasserstein))
 
 
+@paper("qiu2025barycentric")
 def mwb_vae(num_modalities: int) -> Recipe:
     """MWB-VAE: a mixture of 2-Wasserstein barycenters, one for every subset, weighed equally."""
-    return Recipe("mwb_vae", num_modalities, every_subset, wasserstein)
+    return Recipe(num_modalities, Tableaux(every_subset), Consensus(wasserstein))

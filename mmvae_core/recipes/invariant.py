@@ -9,14 +9,15 @@ import torch
 from torch import Generator, Tensor, nn
 
 from mmvae_core import subsets
-from mmvae_core.aggregation import poe
 from mmvae_core.learned import SelfAttention, SumPooling
-from mmvae_core.recipes.recipe import Recipe, every_subset, prior_row, whole_number
+from mmvae_core.recipes.recipe import LearnedConsensus, Recipe, paper
+from mmvae_core.recipes.tableaux import Tableaux, every_subset, prior_row, whole_number
 from mmvae_core.tableau import Tableau, with_prior
 
 __all__ = ["permutation_invariant"]
 
 
+@paper("hirt2024permutation")
 def permutation_invariant(
     num_modalities: int,
     *,
@@ -49,13 +50,9 @@ def permutation_invariant(
     if bound not in ("masked", "mixture"):
         raise ValueError(f"bound must be 'masked' or 'mixture'; got {bound!r}")
     rules[aggregation](1, hidden=whole_number("hidden", hidden))  # a wrong width shows here
-    masked = bound == "masked"
-    return Recipe(
-        "permutation_invariant", num_modalities, _expected if masked else every_subset, poe,
-        options={"aggregation": aggregation, "bound": bound, "hidden": hidden},
-        learned=partial(_fresh, rules[aggregation], hidden),
-        draw=_drawn if masked else None,
-    )  # fmt: skip
+    tableaux = Tableaux(_expected, _drawn) if bound == "masked" else Tableaux(every_subset)
+    rule = partial(_fresh, rules[aggregation], hidden)
+    return Recipe(num_modalities, tableaux, LearnedConsensus(rule))
 
 
 def _fresh(

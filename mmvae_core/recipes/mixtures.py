@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Generator, Tensor
 
 from mmvae_core import subsets
-from mmvae_core.aggregation import poe, reverse_kl
-from mmvae_core.distributions import FAMILIES
-from mmvae_core.recipes.recipe import Recipe, prior_row, whole_number
+from mmvae_core.aggregation import reverse_kl
+from mmvae_core.objectives import Latents, LogMean, MeanLog, SampledMixture, Sum
+from mmvae_core.recipes.recipe import MixtureOfExperts, Recipe, paper
+from mmvae_core.recipes.tableaux import Tableaux, prior_row, whole_number
 from mmvae_core.tableau import Tableau, with_prior
 
 __all__ = ["cmvae", "mmjsd", "mmvae", "mmvae_plus", "mmvm"]
 
-REDUCTIONS = {"elbo": "mixture", "iwae": "iwae", "dreg": "dreg"}
 PRIVATE_DIM = 8  # ours, for the digits; the authors of MMVAE+ share 32 + 32 on PolyMNIST
 CLUSTERS = 40  # ours to start with; pruning takes away what is not needed
 
 
+@paper("shi2019mmvae")
 def mmvae(
     num_modalities: int, *, bound: str = "iwae", tight: bool = False, latent: str = "laplace"
 ) -> Recipe:
@@ -36,9 +38,10 @@ def mmvae(
         latent: family of experts and prior, ``"laplace"`` as in the paper or ``"normal"``. The
             authors' Laplace experts have ``scale="softmax"`` in the model.
     """
-    return _log_weights("mmvae", num_modalities, bound, tight, latent)
+    return _of_log_weights(num_modalities, bound, tight, Latents(latent))
 
 
+@paper("palumbo2023mmvaeplus")
 def mmvae_plus(
     num_modalities: int,
     *,
@@ -59,10 +62,11 @@ def mmvae_plus(
         private_dim: the size of each private latent.
         bound, tight, latent: as in :func:`mmvae`.
     """
-    return _log_weights("mmvae_plus", num_modalities, bound, tight, latent,
-                        private_dim=private_dim)  # fmt: skip
+    whole_number("private_dim", private_dim)
+    return _of_log_weights(num_modalities, bound, tight, Latents(latent, private_dim, own=True))
 
 
+@paper("palumbo2024cmvae")
 def cmvae(
     num_modalities: int,
     *,
@@ -83,10 +87,12 @@ def cmvae(
         private_dim, bound, tight: as in :func:`mmvae_plus`; experts are normal.
     """
     whole_number("clusters", clusters)
-    return _log_weights("cmvae", num_modalities, bound, tight, "normal",
-                        private_dim=private_dim, clusters=clusters)  # fmt: skip
+    whole_number("private_dim", private_dim)
+    latents = Latents("normal", private_dim, clusters, own=True)
+    return _of_log_weights(num_modalities, bound, tight, latents)
 
 
+@paper("sutter2020mmjsd")
 def mmjsd(num_modalities: int) -> Recipe:
     """mmJSD: a mixture of experts against a dynamic prior, the geometric mean of all of them.
 
@@ -101,11 +107,10 @@ def mmjsd(num_modalities: int) -> Recipe:
         share = torch.full((num + 1, 1), 1 / (num + 1), dtype=torch.float64)
         return Tableau(cond=experts, recon=share.expand(-1, num), ref=everyone, kl=share)
 
-    return Recipe(
-        "mmjsd", num_modalities, make, poe, reference_rule=reverse_kl, mixture_posterior=True
-    )
+    return Recipe(num_modalities, Tableaux(make), MixtureOfExperts(), Sum(reference=reverse_kl))
 
 
+@paper("sutter2024mmvm")
 def mmvm(
     num_modalities: int,
     *,
@@ -138,68 +143,49 @@ def mmvm(
     if mixture not in ("uniform", "gate"):
         raise ValueError(f"mixture must be 'uniform' or 'gate'; got {mixture!r}")
 
-    def tableau(num: int, share: float) -> Tableau:
-        alone = subsets.singletons(num)
-        rows = subsets.full(num) if kl == "sampled" else alone
-        weights = torch.full((num, 1 + len(rows)), (1 - share) / len(rows), dtype=torch.float64)
-        weights[:, 0] = share
-        return Tableau(
-            cond=with_prior(alone, prior=False), recon=alone.double(),
-            ref=torch.cat([prior_row(num), with_prior(rows, prior=False)]), kl=weights,
-        )  # fmt: skip
+    make = partial(_soft, rows=subsets.full if kl == "sampled" else subsets.singletons)
 
     def draw(num: int, generator: Generator, epoch: float) -> Tableau:
-        done = min(1.0, epoch / anneal_epochs)
-        return tableau(num, 1 - done * (1 - alpha))
+        return make(num, 1 - min(1.0, epoch / anneal_epochs) * (1 - alpha))
 
     return Recipe(
-        "mmvm", num_modalities, partial(tableau, share=alpha), poe,
-        options={"alpha": alpha, "anneal_epochs": anneal_epochs, "kl": kl, "mixture": mixture},
-        draw=draw if anneal_epochs else None,
-        reference_mixture=kl == "sampled", mixture_posterior=True, own_latents=True,
-        gate=mixture == "gate",
+        num_modalities,
+        Tableaux(partial(make, share=alpha), draw if anneal_epochs else None),
+        MixtureOfExperts(gate=mixture == "gate"),
+        Sum(reference=SampledMixture() if kl == "sampled" else None),
+        Latents(own=True),
+    )
+
+
+def _soft(num: int, share: float, rows: Callable[[int], Tensor]) -> Tableau:
+    """Every expert against the prior, by its share, and against the references ``rows``."""
+    alone, references = subsets.singletons(num), rows(num)
+    each = (1 - share) / len(references)
+    weights = torch.full((num, 1 + len(references)), each, dtype=torch.float64)
+    weights[:, 0] = share
+    return Tableau(
+        cond=with_prior(alone, prior=False), recon=alone.double(),
+        ref=torch.cat([prior_row(num), with_prior(references, prior=False)]), kl=weights,
     )  # fmt: skip
 
 
-def _log_weights(
-    name: str,
-    num_modalities: int,
-    bound: str,
-    tight: bool,
-    latent: str,
-    private_dim: int = 0,
-    clusters: int = 0,
-) -> Recipe:
+def _of_log_weights(num_modalities: int, bound: str, tight: bool, latents: Latents) -> Recipe:
     """A recipe on log-weights: one posterior for every expert, no references."""
-    if bound not in REDUCTIONS:
-        raise ValueError(f"bound must be one of {', '.join(REDUCTIONS)}; got {bound!r}")
-    if bound == "elbo" and tight:
-        raise ValueError("tight is for the bounds iwae and dreg; the elbo has no logarithm of sums")
-    if latent not in FAMILIES:
-        raise ValueError(f"latent must be one of {', '.join(FAMILIES)}; got {latent!r}")
+    if bound not in ("elbo", "iwae", "dreg"):
+        raise ValueError(f"bound must be one of elbo, iwae, dreg; got {bound!r}")
     if not isinstance(tight, bool):
         raise ValueError(f"tight must be True or False; got {tight!r}")
-    if name != "mmvae":
-        whole_number("private_dim", private_dim)
+    if bound == "elbo" and tight:
+        raise ValueError("tight is for the bounds iwae and dreg; the elbo has no logarithm of sums")
+    reduce = MeanLog() if bound == "elbo" else LogMean(tight=tight, dreg=bound == "dreg")
+    return Recipe(num_modalities, Tableaux(_each_expert), MixtureOfExperts(), reduce, latents)
 
-    def make(num: int) -> Tableau:
-        alone = subsets.singletons(num)
-        return Tableau(
-            cond=with_prior(alone, prior=False),
-            recon=torch.full((num, num), 1 / num, dtype=torch.float64),
-            ref=torch.zeros(0, num + 1, dtype=torch.bool),
-            kl=torch.zeros(num, 0, dtype=torch.float64),
-        )
 
-    options: dict[str, Tensor | int | str | bool] = {"bound": bound, "tight": tight}
-    if name != "cmvae":
-        options["latent"] = latent
-    if private_dim:
-        options["private_dim"] = private_dim
-    if clusters:
-        options["clusters"] = clusters
-    return Recipe(
-        name, num_modalities, make, poe, options=options, reduction=REDUCTIONS[bound],
-        tight=tight, family=latent, mixture_posterior=True, own_latents=private_dim > 0,
-        private_dim=private_dim, clusters=clusters,
-    )  # fmt: skip
+def _each_expert(num: int) -> Tableau:
+    """One posterior for every expert, which reconstructs everything."""
+    return Tableau(
+        cond=with_prior(subsets.singletons(num), prior=False),
+        recon=torch.full((num, num), 1 / num, dtype=torch.float64),
+        ref=torch.zeros(0, num + 1, dtype=torch.bool),
+        kl=torch.zeros(num, 0, dtype=torch.float64),
+    )

@@ -12,7 +12,6 @@ file at the same time (:mod:`mmvae_core.sweeps.work`), so a reader finds it whol
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mmvae_core.files import replacing
 from mmvae_core.sweeps.configuration import Run
 
 __all__ = ["combine", "read", "read_run", "write_run"]
@@ -72,13 +72,8 @@ def write_run(folder: str | Path, run: Run, rows: Iterable[dict[str, Any]]) -> P
         **{name: json.dumps(run.complete[name], sort_keys=True) for name in GROUPS},
     }  # fmt: skip
     path = path_of(folder, run.key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         pq.write_table(pa.Table.from_pylist([{**common, **row} for row in rows], SCHEMA), partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
@@ -134,10 +129,8 @@ def combine(source: str | Path, target: str | Path, keys: Iterable[str] | None =
     order = [(name, "ascending") for name in ("data", "recipe", "modalities", "options", "key")]
     table = table.append_column("row", pa.array(range(len(table))))  # a run's rows keep their order
     table = table.sort_by([*order, ("row", "ascending")]).drop_columns("row")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-    pq.write_table(table, partial, compression="zstd")
-    os.replace(partial, target)
+    with replacing(target) as partial:
+        pq.write_table(table, partial, compression="zstd")
     return target
 
 

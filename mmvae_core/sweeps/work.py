@@ -93,7 +93,7 @@ def execute(
         with FileLock(place / "lock", timeout=0):
             if is_done(folder, run, wanted, retry_failed):  # between the question and the lock
                 return "known"
-            with _ONE_AT_A_TIME, _threads(threads):
+            with _ONE_AT_A_TIME, _settled(threads):
                 try:
                     rows = _carried_out(run, folder, data_root, device, settings, inception)
                 except Exception as error:  # of any kind: the other runs go on
@@ -136,11 +136,10 @@ def _carried_out(
     place = folder_of(folder, run)
     (place / "run.json").write_text(run.to_json() + "\n", encoding="utf-8")
     where = _device(device)
-    with _whole_float32():
-        model, report = train_run(run, place, data_root=data_root, device=where)
-        train, test, judges = load_data(run, folder, data_root, where)
-        network = None if inception is None else metrics.inception(inception)
-        measured = metrics.measure(model, train, test, judges, settings, inception=network)
+    model, report = train_run(run, place, data_root=data_root, device=where)
+    train, test, judges = load_data(run, folder, data_root, where)
+    network = None if inception is None else metrics.inception(inception)
+    measured = metrics.measure(model, train, test, judges, settings, inception=network)
     log(place, f"measured {len(measured)} numbers")
     losses = _training_terms(report.pop("losses"))
     report["measured_by"] = metrics.provenance()["commit"]
@@ -264,22 +263,14 @@ def _device(wanted: str) -> str:
 
 
 @contextmanager
-def _whole_float32() -> Iterator[None]:
-    """float32 in full inside: convolutions on a GPU would take the shorter TF32."""
-    before = torch.backends.cudnn.allow_tf32
+def _settled(threads: int | None) -> Iterator[None]:
+    """So many threads for torch inside, and float32 in full, where convolutions on a GPU would take
+    the shorter TF32; both as before outside."""
+    before, short = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
+    torch.set_num_threads(threads or before)
     torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """So many threads for torch inside, as many as before outside."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
         torch.set_num_threads(before)
+        torch.backends.cudnn.allow_tf32 = short

@@ -1,100 +1,144 @@
-"""How long a slider takes: the step in the kernel, and from key press to painted frame.
+"""How long a slider takes: state and picture in the kernel, and from key press to painted frame.
 
-    python tests/benchmarks/slider_latency.py [--presses 60] [--kernel-only]
+    python tests/benchmarks/slider_latency.py [--presses 40] [--kernel-only] [--only TwoExperts]
 
-Runs alone: nothing else should use the machine. Prints median and 95th percentile in
-milliseconds. The kernel's time is a step of ``TwoExperts`` with all its traces, without the
-transport; the browser's is everything: key, message, kernel, message, plotly, frame.
+Every explorer of the course stands in one page twice: as it is, and with the same picture painted
+by plotly's FigureWidget, traces and labels updated in place. Both get the same keys in the same
+run. Nothing else should use the machine. Writes ``figures/slider_latency.json``: medians and 95th
+percentiles in milliseconds, by explorer.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import platform
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "notebooks"), str(Path(__file__).parent)]
 
-# Resolves with the milliseconds between the key press and the frame after plotly has drawn.
+# Milliseconds from a key press to the end of the frame in which the picture is painted.
 WATCH = """
-css => {
-  const gd = document.querySelector(css + ' .js-plotly-plot');
+place => {
   let pressed = null;
-  window.latencies = [];
-  document.addEventListener('keydown', () => { pressed = performance.now(); }, true);
-  gd.on('plotly_afterplot', () => {
+  place.latencies = [];
+  place.addEventListener('keydown', () => { pressed = performance.now(); }, true);
+  const painted = () => {
     if (pressed === null) return;
     const start = pressed;
     pressed = null;
-    // The next animation frame paints what was drawn; the one after it, the paint is over.
+    // Painted in this frame or the next one; a frame later it is over.
     requestAnimationFrame(() => requestAnimationFrame(
-      () => window.latencies.push(performance.now() - start)));
-  });
+      () => place.latencies.push(performance.now() - start)));
+  };
+  place.querySelector('.mmvae-picture')?.addEventListener('painted', painted);
+  place.querySelector('.js-plotly-plot')?.on('plotly_afterplot', painted);
 }
 """
 
 
-def summary(name: str, ms: list[float]) -> None:
-    median, p95 = np.median(ms), np.percentile(ms, 95)
-    print(f"{name:32} median {median:7.1f} ms   p95 {p95:7.1f} ms   ({len(ms)} steps)")
+def kernel(kind: Any, presses: int) -> list[float]:
+    """State and picture for every place of every control, milliseconds."""
+    explorer = kind.example() if hasattr(kind, "example") else kind()
+    start, ms = explorer.values(), []
+    for name, control in explorer.controls.items():
+        ends = getattr(control, "min", None), getattr(control, "max", None)
+        for value in () if ends[0] is None else np.linspace(*ends, presses):
+            steps = round((value - control.min) / control.step)
+            at = start | {name: control.min + steps * control.step}
+            begin = time.perf_counter()
+            explorer.picture(explorer.state(**at))
+            ms.append(1e3 * (time.perf_counter() - begin))
+    return ms
 
 
-def kernel(presses: int) -> None:
-    from mmvae_core.explore.two_experts import TwoExperts
+def page(kinds: list[Any], presses: int) -> dict[str, dict[str, list[float]]]:
+    """Latencies of both painters, by explorer."""
+    from browser import lab, notebook, problems
 
-    explorer = TwoExperts()
-    everything: list[float] = []
-    for name, slider in explorer.sliders.items():
-        ms = []
-        for value in np.linspace(slider.min, slider.max, presses):
-            start = time.perf_counter()
-            slider.value = float(value)
-            ms.append(1e3 * (time.perf_counter() - start))
-        summary(f"kernel step, {name}", ms)
-        everything += ms
-    summary("kernel step, all sliders", everything)
-
-
-def paint(presses: int) -> None:
-    from browser import focus_slider, lab, notebook
-    from test_browser import TWO_EXPERTS
-
-    with lab() as server, notebook(server, f"notebooks/{TWO_EXPERTS.notebook}") as page:
-        quiz = page.locator(".prediction")
-        quiz.get_by_role("radio").last.check()
-        quiz.get_by_role("button", name="Commit, then show me").click()
-        quiz.locator(".js-plotly-plot").wait_for()
-        css = f"prediction .{TWO_EXPERTS.css}"
-        page.wait_for_timeout(1000)
-        page.evaluate(WATCH, f".{css}")
-        everything: list[float] = []
-        for name, says in TWO_EXPERTS.sliders.items():
-            ms = one_slider(page, css, says, presses, focus_slider)
-            summary(f"key to painted frame, {name}", ms)
-            everything += ms
-        summary("key to painted frame, all", everything)
+    cells = ["import sys\nsys.path[:0] = " + repr(sys.path[:3]) + "\nfrom plotly_twin import twin"]
+    for kind in kinds:
+        make = f"{kind.__name__}{'.example' if hasattr(kind, 'example') else ''}()"
+        cells += [f"from {kind.__module__} import {kind.__name__}\n{make}",
+                  f"twin({make}, 'plotly-{kind.__name__}')"]  # fmt: skip
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    found: dict[str, dict[str, list[float]]] = {}
+    with lab() as server:
+        nbformat.write(book, server.root / "latency.ipynb")
+        with notebook(server, "latency.ipynb") as shown:
+            for kind in kinds:
+                found[kind.__name__] = {}
+                for painter, name in (
+                    ("svg", kind.__name__),
+                    ("plotly", f"plotly-{kind.__name__}"),
+                ):
+                    place = shown.locator(f".{name}")
+                    place.locator("svg").first.wait_for()
+                    place.scroll_into_view_if_needed()
+                    place.evaluate(WATCH)
+                    found[kind.__name__][painter] = one(shown, place, presses)
+            assert problems(shown) == [], problems(shown)
+    return found
 
 
-def one_slider(page: Any, css: str, says: str, presses: int, focus_slider: Any) -> list[float]:
-    focus_slider(page, css, says)
-    page.keyboard.press("Home")
-    page.wait_for_timeout(500)
-    page.evaluate("() => { window.latencies = []; }")
-    for done in range(1, presses + 1):
-        page.keyboard.press("ArrowRight")
-        page.wait_for_function("n => window.latencies.length >= n", arg=done, polling=5)
-    return page.evaluate("() => window.latencies")
+def one(shown: Any, place: Any, presses: int) -> list[float]:
+    """Every slider from its lower end upward, a key at a time."""
+    ms: list[float] = []
+    for slider in place.get_by_role("slider").all():
+        slider.focus()
+        shown.keyboard.press("Home")
+        before = -1.0
+        for _ in range(presses + 1):
+            place.evaluate("place => { place.latencies = []; }")
+            if float(slider.input_value()) == before:
+                break  # at its upper end
+            before = float(slider.input_value())
+            shown.keyboard.press("ArrowRight")
+            try:
+                shown.wait_for_function(
+                    "place => place.latencies.length > 0", arg=place.element_handle(), timeout=2000
+                )
+            except Exception:  # this step changes nothing in the picture
+                continue
+            ms += place.evaluate("place => place.latencies")
+    return ms
+
+
+def summary(ms: list[float]) -> dict[str, float]:
+    return {"median_ms": round(float(np.median(ms)), 2),
+            "p95_ms": round(float(np.percentile(ms, 95)), 2), "steps": len(ms)}  # fmt: skip
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--presses", type=int, default=60)
+    parser.add_argument("--presses", type=int, default=20)
     parser.add_argument("--kernel-only", action="store_true")
+    parser.add_argument("--only", nargs="*")
     options = parser.parse_args()
-    kernel(options.presses)
+    from test_browser import EXPLORERS
+
+    chosen = [k for k in EXPLORERS if not options.only or k.__name__ in options.only]
+    table: dict[str, dict[str, Any]] = {
+        kind.__name__: {"kernel": summary(kernel(kind, 60))} for kind in chosen
+    }
     if not options.kernel_only:
-        paint(options.presses)
+        for name, painters in page(chosen, options.presses).items():
+            table[name] |= {painter: summary(ms) for painter, ms in painters.items()}
+            ratio = table[name]["plotly"]["median_ms"] / table[name]["svg"]["median_ms"]
+            table[name]["plotly_over_svg"] = round(ratio, 2)
+    for name, row in table.items():
+        print(name, json.dumps(row))
+    if not options.kernel_only and not options.only:
+        machine = {"cores": os.cpu_count(), "python": platform.python_version(),
+                   "machine": platform.machine(), "load": os.getloadavg()[0]}  # fmt: skip
+        file = ROOT / "figures" / "slider_latency.json"
+        file.write_text(json.dumps({"machine": machine, "explorers": table}, indent=1) + "\n")

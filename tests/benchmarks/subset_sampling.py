@@ -39,7 +39,7 @@ def gradients(
     loss, _ = model.loss(batch, tableau=plan, generator=generator)
     named = dict(model.named_parameters())
     found = dict(zip(named, torch.autograd.grad(loss, list(named.values())), strict=True))
-    mixture = found.pop("mixture_logits")
+    mixture = found.pop("pi.logits")
     return torch.cat([g.flatten() for g in found.values()]), mixture
 
 

@@ -111,7 +111,7 @@ def cases(modalities: int, *, peers: bool) -> Iterator[Case]:
     everything = 2**modalities - 1
     for name in recipes.RECIPES:
         recipe = recipes.build(name, modalities)
-        over_all = recipe.draw is None and recipe.tableau.num_posteriors == everything
+        over_all = recipe.tableaux.draw is None and recipe.tableau.num_posteriors == everything
         sampled = SAMPLED if over_all and everything > MOST_SUBSETS else None
         yield Case(modalities, name, subset_samples=sampled)
         if name in PEERS:
@@ -128,7 +128,7 @@ def step(case: Case, settings: Settings) -> tuple[Callable[[], None], torch.nn.M
     torch.manual_seed(0)
     recipe = recipes.build(case.recipe, count, **case.options)
     model = MultimodalVAE(
-        recipe, [settings.shape] * count, settings.latent_dim - recipe.private_dim,
+        recipe, [settings.shape] * count, settings.latent_dim - recipe.latents.private_dim,
         networks=settings.networks,
     ).to(device)  # fmt: skip
     x = tuple(torch.rand(settings.batch, *settings.shape, device=device) for _ in range(count))
@@ -150,8 +150,8 @@ def step(case: Case, settings: Settings) -> tuple[Callable[[], None], torch.nn.M
 
     elif case.library == MULTIVAE:
         name, config, _ = PEERS[case.recipe]
-        if recipe.clusters:
-            config = {**config, "number_of_clusters": recipe.clusters}
+        if recipe.latents.clusters:
+            config = {**config, "number_of_clusters": recipe.latents.clusters}
         trained = peer = wrapped(name, model, **config).to(device)
         data = dataset(batch, model.names)
 

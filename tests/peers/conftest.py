@@ -34,7 +34,7 @@ def drawn(monkeypatch) -> list[Tensor]:
         draws.append(distributions.standard_noise(*arguments))
         return draws[-1]
 
-    monkeypatch.setattr("mmvae_core.model.objective.standard_noise", recorded)
+    monkeypatch.setattr("mmvae_core.objectives.estimates.standard_noise", recorded)
     return draws
 
 

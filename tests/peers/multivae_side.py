@@ -73,7 +73,7 @@ def wrapped(
                 output.tensor_split([model.latent_dim], dim=-1) for output in outputs
             )
             found = ModelOutput(embedding=loc, log_covariance=lv)
-            if model.recipe.private_dim:
+            if model.latents.private_dim:
                 found.update(style_embedding=private_loc, style_log_covariance=private_lv)
             return found
 
@@ -89,8 +89,8 @@ def wrapped(
         return dict(zip(model.names, model.spec[option], strict=True))
 
     scales = each("likelihood_scale")
-    if model.recipe.private_dim:
-        config["modalities_specific_dim"] = model.recipe.private_dim
+    if model.latents.private_dim:
+        config["modalities_specific_dim"] = model.latents.private_dim
     settings = getattr(multivae, f"{name}Config")(
         n_modalities=len(model.names),
         latent_dim=model.latent_dim,

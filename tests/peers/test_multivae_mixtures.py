@@ -82,8 +82,8 @@ def counterparts(
     model: MultimodalVAE, peer: nn.Module
 ) -> Iterator[tuple[nn.Parameter, str, int | slice, float]]:
     """What is learned beside the networks: theirs, and whose row of ours it is, how many times."""
-    clusters = model.recipe.clusters
-    if model.recipe.private_dim:
+    clusters = model.latents.clusters
+    if model.latents.private_dim:
         priors = peer.r_logvars_priors if clusters else peer.logvars_priors
         for m, name in enumerate(model.names):
             yield priors[name], "auxiliary_log_scale", m, 2.0
@@ -116,7 +116,7 @@ def assert_same_gradients(model: MultimodalVAE, peer: nn.Module, ours: Tensor, t
         torch.testing.assert_close(gradient, expected[name], **tolerance)
     for parameter, key, row, factor in counterparts(model, peer):
         wanted = expected[key][row]
-        if model.recipe.family == "laplace":
+        if model.latents.family == "laplace":
             # Theirs is D softmax, whose mean stays 1: at equal scales it gets what is left.
             wanted, factor = wanted - wanted.mean(), 1.0
         torch.testing.assert_close(factor * parameter.grad.view_as(wanted), wanted, **tolerance)

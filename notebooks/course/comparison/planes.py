@@ -20,11 +20,11 @@ from torch import Tensor
 from course.comparison.results import SCORES, Spread
 from course.comparison.states import Mark
 from mmvae_core.data.dataset import Batch
-from mmvae_core.figures.training import cross_generation_rows, mosaic
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.pictures.picture import WIDTH, Label, Layer, Panel, Picture, curve, point
 from mmvae_core.pictures.places import around, best_labels
 from mmvae_core.pictures.style import INK, NOTE, STYLES, Style
+from mmvae_core.pictures.training import cross_generation_rows, mosaic
 
 __all__ = ["Draft", "arms", "baseline_picture", "beta_picture", "plane", "reach", "sample_sheet",
            "samples_picture", "segments", "trade_off_picture"]  # fmt: skip

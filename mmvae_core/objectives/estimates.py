@@ -1,0 +1,200 @@
+"""From a model and a batch, by draws, to what :mod:`mmvae_core.bounds` reduces."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from mmvae_core import bounds
+from mmvae_core.bounds import Evidence, LogWeights
+from mmvae_core.data.dataset import Batch
+from mmvae_core.distributions import log_density, standard_noise
+from mmvae_core.objectives.protocol import Experts, Joined, SampledMixture
+from mmvae_core.tableau import SampleTableaux, Tableau, sent
+
+__all__ = ["evidence", "log_weights"]
+
+
+def evidence(
+    model: Joined,
+    batch: Batch,
+    tableau: Tableau | SampleTableaux | None = None,
+    *,
+    samples: int = 1,
+    generator: Generator | None = None,
+    noise: Float[Tensor, "L K B D"] | None = None,
+) -> Evidence:
+    """What the batch says about every term of the tableau (the recipe's own by default), in nats.
+
+    Args:
+        samples: L, draws from every posterior.
+        generator: of their noise; or ``noise`` itself.
+    """
+    if tableau is None:
+        tableau = model.plan(batch)
+    elif isinstance(tableau, Tableau) and not batch.complete:
+        raise ValueError(
+            "a tableau for complete samples was given with a batch that lacks modalities; "
+            "make the batch's own with recipe.plan(len(batch), batch.present.cpu())"
+        )
+    _check_samples(samples)
+    experts = model.experts(batch)
+    loc, scale = model.aggregate_experts(experts.loc, experts.scale, tableau.cond)  # (K, B, D)
+    if noise is None:
+        noise = standard_noise("normal", (samples, *loc.shape), loc, generator)
+    z = loc + scale * noise  # (L, K, B, D)
+    gate = present = None
+    if model.gate is not None:
+        if isinstance(tableau, SampleTableaux):  # its references tell what the samples have
+            present = sent(tableau.ref[:, :-1].any(dim=0), loc.device)  # (M, B)
+        gate = model.gate(experts.loc, experts.scale, present)  # (M, B)
+    if isinstance(model.reference, SampledMixture):
+        kl = _sampled_kl(experts, tableau, loc, scale, z, gate)
+    else:
+        rule = model.reference
+        references = model.aggregate_experts(experts.loc, experts.scale, tableau.ref, rule)
+        kl = bounds.gaussian_kl(loc, scale, *references)
+        if gate is not None:
+            kl = kl * _shares(gate, present, tableau)
+    wanted = tableau.recon != 0  # on the host
+    columns = []
+    for m in range(len(model.names)):
+        column = loc.new_zeros(z.shape[:3])
+        rows = wanted[:, m].nonzero()
+        if len(rows) == wanted[:, m].numel():
+            column = model.log_likelihood(m, z, batch.x[m])
+        elif len(rows):
+            index = tuple(sent(part, loc.device) for part in rows.unbind(dim=1))
+            if len(index) == 1:  # whole rows: posterior k for every sample
+                column = column.index_copy(
+                    1, index[0], model.log_likelihood(m, z[:, index[0]], batch.x[m])
+                )
+            else:  # posterior k for sample b
+                k, b = index
+                values = model.log_likelihood(m, z[:, k, b], batch.x[m][b])  # (L, N)
+                column = column.index_put((torch.arange(len(z), device=z.device)[:, None], k, b),
+                                          values)  # fmt: skip
+        columns.append(column)
+    return Evidence(torch.stack(columns, dim=2), kl)
+
+
+def log_weights(
+    model: Joined,
+    batch: Batch,
+    *,
+    beta: float = 1.0,
+    samples: int = 1,
+    generator: Generator | None = None,
+    hold: bool = False,
+) -> LogWeights:
+    r"""log p(X, z) - log q(z|X) for ``samples`` draws from every expert, q the mixture of all.
+
+    With private latents, :math:`w` of draw and expert k,
+
+    .. math::
+        \sum_n \lambda_n \log p(x_n|z, w_n)
+        + \beta\,[\log p(z) - \log q(z|X) + \log p(w_k) - \log q(w_k|x_k)],
+
+    where :math:`w_k` comes from k's own encoder and the others from their auxiliary priors.
+
+    Args:
+        hold: hold the parameters of q fixed inside its density, as
+            :func:`mmvae_core.bounds.dreg` needs it.
+    """
+    family, auxiliary = model.latents.family, model.auxiliary_log_scale
+    _check_samples(samples)
+    experts = model.experts(batch)
+    usable = batch.present.T  # (K, B): every expert is a component
+    z = _draw(experts.loc, experts.scale, samples, family, generator)  # (L, K, B, D)
+    density = [part.detach() if hold else part for part in experts]
+    each = log_density(family, z[:, :, None], density[0], density[1])  # (L, K, M, B)
+    each = each.masked_fill(~usable, float("-inf"))
+    log_q = each.logsumexp(dim=2) - usable.sum(dim=0).to(each).log()  # (L, K, B)
+    regular = model.prior.log_prob(z) - log_q
+    draws: tuple[Tensor, ...] = (z,)
+    if auxiliary is not None:
+        own = _draw(experts.private_loc, experts.private_scale, samples, family, generator)
+        regular = regular + log_density(family, own, own.new_zeros(()), own.new_ones(()))
+        regular = regular - log_density(family, own, density[2], density[3])
+        draws = (z, own)
+        # For every target modality n and source k a draw from n's auxiliary prior, (L, K, n, B, W)
+        shape = (samples, len(own[0]), len(model.names), *own.shape[2:])
+        aside = standard_noise(family, shape, own, generator)
+        aside = aside * auxiliary.exp()[:, None]
+    recon = []
+    for m in range(len(model.names)):
+        latents = z
+        if auxiliary is not None:
+            mine = torch.zeros(len(model.names), dtype=torch.bool, device=z.device)
+            mine[m] = True
+            beside = torch.where(mine[:, None, None], own, aside[:, :, m])
+            latents = torch.cat([z, beside], dim=-1)
+        if batch.complete:
+            values = model.log_likelihood(m, latents, batch.x[m])  # (L, K, B)
+        else:
+            values = z.new_zeros(z.shape[:3])
+            k, b = (usable & usable[m]).nonzero(as_tuple=True)  # both are there
+            if len(k):
+                some = model.log_likelihood(m, latents[:, k, b], batch.x[m][b])
+                values = values.index_put(
+                    (torch.arange(samples, device=z.device)[:, None], k, b), some
+                )
+        recon.append(values)
+    stacked = torch.stack(recon, dim=2)  # (L, K, M, B)
+    total = (stacked * model.modality_weights[:, None]).sum(dim=2)
+    return LogWeights(total + beta * regular, usable, draws, stacked, regular)
+
+
+def _shares(
+    gate: Float[Tensor, "M B"], present: Tensor | None, tableau: Tableau | SampleTableaux
+) -> Float[Tensor, "R B"]:
+    """What the gate makes of a tableau that gives all modalities that are present one weight.
+
+    The reference of modality n, wherever it stands among the rows, gets M_present times g_n.
+    """
+    member = sent(tableau.ref[:, :-1], gate.device).to(gate)  # (R, M) or (R, M, B)
+    member = member if member.ndim == 3 else member[..., None]
+    share = gate * (len(gate) if present is None else present.sum(dim=0))
+    prior = (member.sum(dim=1) == 0).to(gate)
+    return (member * share).sum(dim=1) + prior
+
+
+def _sampled_kl(
+    experts: Experts,
+    tableau: Tableau | SampleTableaux,
+    loc: Tensor,
+    scale: Tensor,
+    z: Tensor,
+    gate: Tensor | None,
+) -> Float[Tensor, "K R B"]:
+    """KL of every posterior: the prior's is known, that to a mixture is estimated at the draws."""
+    prior = bounds.gaussian_kl(loc, scale, torch.zeros_like(loc[:1]), torch.ones_like(loc[:1]))
+    each = log_density("normal", z[:, :, None], experts.loc, experts.scale)  # (L, K, M, B)
+    log_q = log_density("normal", z, loc, scale)  # (L, K, B)
+    columns = []
+    for r in range(tableau.num_references):
+        members = sent(tableau.ref[r, :-1], loc.device)  # (M,) or (M, B)
+        if not bool(tableau.ref[r, :-1].any()):
+            columns.append(prior[:, 0])
+            continue
+        members = members if members.ndim == 2 else members[:, None]
+        weight = torch.ones_like(each[0, 0]) if gate is None else gate  # (M, B)
+        weight = weight.clamp_min(torch.finfo(weight.dtype).tiny)  # a gate may have shut to 0
+        # Logarithms of members' weights alone: that of an absent one's 0 would have no gradient.
+        weight = torch.where(members, weight, 1.0).log().masked_fill(~members, float("-inf"))
+        mixture = (each + weight.log_softmax(dim=0)).logsumexp(dim=2)
+        columns.append((log_q - mixture).mean(dim=0))
+    return torch.stack(columns, dim=1)
+
+
+def _check_samples(samples: int) -> None:
+    """Raise ``ValueError`` where there is no draw from every posterior."""
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, draws from every posterior; got {samples}")
+
+
+def _draw(
+    loc: Tensor, scale: Tensor, samples: int, family: str, generator: Generator | None
+) -> Float[Tensor, "L K B D"]:
+    return loc + scale * standard_noise(family, (samples, *loc.shape), loc, generator)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from course.comparison import claims, published, questions, states
+from course.comparison.claims import Comparison, judge, slope, steeper
+from course.comparison.results import Results, difference, paired_difference, spread
 from scipy import stats
 
-from mmvae_core import comparison, published, subsets
-from mmvae_core.comparison import Results, difference, spread
-from mmvae_core.comparison.judging import Comparison, judge, slope, steeper
+from mmvae_core import subsets
 from mmvae_core.sweeps import Run
 from mmvae_core.sweeps.table import read, write_run
 
@@ -198,14 +199,14 @@ def test_numbers_of_the_same_runs_are_compared_run_by_run():
         for _ in range(10):
             a = rng.normal(0, 5, 3)
             b = a + gain + rng.normal(0, 0.1, 3)
-            gap, sign = comparison.paired_difference(spread(b), spread(a))
+            gap, sign = paired_difference(spread(b), spread(a))
             found = stats.ttest_rel(b, a)
             assert gap == pytest.approx(b.mean() - a.mean())
             assert sign == (np.sign(found.statistic) if found.pvalue < 0.05 else 0)
             signs.add(sign)
     assert signs == {-1, 0, 1}
     with pytest.raises(ValueError, match="2 and 3 values"):
-        comparison.paired_difference(spread([1.0, 2.0]), spread([1.0, 2.0, 3.0]))
+        paired_difference(spread([1.0, 2.0]), spread([1.0, 2.0, 3.0]))
 
 
 # -------------------------------------------------------------------- states
@@ -221,7 +222,7 @@ def test_marks_are_means_over_seeds_with_their_keys(tmp_path):
             ]
             runs.append((Run(recipe, seed=seed, **BASE), rows))
     results = table(tmp_path, runs)
-    mopoe, mvae = comparison.trade_off(results, "unconditional_coherence", "log_likelihood")
+    mopoe, mvae = states.trade_off(results, "unconditional_coherence", "log_likelihood")
     assert (mopoe.recipe, mvae.recipe) == ("mopoe", "mvae")
     assert (mvae.x.mean, mvae.x.sd) == pytest.approx((1.0, 1.0))
     assert (mvae.y.mean, mvae.y.sd) == pytest.approx((-10.0, 2.0))
@@ -229,10 +230,10 @@ def test_marks_are_means_over_seeds_with_their_keys(tmp_path):
     assert mvae.points == tuple(zip(mvae.x.values, mvae.y.values, strict=True))
     # A score that one run lacks is a mean over the others; the run has no point.
     results.runs.loc[results.runs["seed"] == 1, "log_likelihood"] = np.nan
-    _, mvae = comparison.trade_off(results, "unconditional_coherence", "log_likelihood")
+    _, mvae = states.trade_off(results, "unconditional_coherence", "log_likelihood")
     assert (mvae.x.seeds, mvae.y.seeds, len(mvae.points)) == (3, 2, 2)
     with pytest.raises(ValueError, match="no score is called 'fid'"):
-        comparison.trade_off(results, "fid", "log_likelihood")
+        states.trade_off(results, "fid", "log_likelihood")
 
 
 def test_cardinality_averages_inside_a_run_first(tmp_path):
@@ -245,7 +246,7 @@ def test_cardinality_averages_inside_a_run_first(tmp_path):
             for name in named(3)
         ]
         runs.append((Run("mopoe", seed=seed, **BASE), rows))
-    found = comparison.by_cardinality(table(tmp_path, runs), "linear_accuracy")["mopoe"]
+    found = states.by_cardinality(table(tmp_path, runs), "linear_accuracy")["mopoe"]
     assert [found[size].mean for size in (1, 2, 3)] == pytest.approx([1.15, 5.15, 7.15])
     np.testing.assert_allclose([found[size].values for size in (1, 3)], [(1, 1.3), (7, 7.3)])
 
@@ -267,7 +268,7 @@ def test_the_gap_is_to_a_vae_of_that_modality_alone(tmp_path, conditional):
             rows += [row("classifier_frechet", given, "m1", 99.0) for given in named(number)]
             rows += [row("classifier_frechet", "prior", "m0", 5.0 * number + seed)]
             runs.append((Run("mopoe", modalities=number, seed=seed, **BASE), rows))
-    gaps = comparison.quality_gap(table(tmp_path, runs), conditional=conditional)
+    gaps = states.quality_gap(table(tmp_path, runs), conditional=conditional)
     factor = 10 if conditional else 5
     assert gaps["mopoe"][2].values == (2 * factor - 3.0, 2 * factor - 2.0)
     assert gaps["mopoe"][3].mean == pytest.approx(3 * factor - 2.5)
@@ -277,7 +278,7 @@ def test_the_gap_is_to_a_vae_of_that_modality_alone(tmp_path, conditional):
 def test_no_gap_without_a_unimodal_run(tmp_path):
     rows = [row("classifier_frechet", "m0", "m0", 1.0)]
     results = table(tmp_path, [(Run("mopoe", modalities=2, **BASE), rows)])
-    assert comparison.quality_gap(results) == {}
+    assert states.quality_gap(results) == {}
 
 
 def test_weights_are_predicted_from_the_bound_that_was_trained(tmp_path):
@@ -289,7 +290,7 @@ def test_weights_are_predicted_from_the_bound_that_was_trained(tmp_path):
     rows += [row("bound", name, "", bound) for name, (bound, _) in numbers.items()]
     rows += [row("kl", name, "", kl) for name, (_, kl) in numbers.items()]
     rows += [row("posterior_trace", name, "", 2.0) for name in numbers]
-    found = comparison.weights_by_subset(table(tmp_path, [(run, rows)])).set_index("given")
+    found = states.weights_by_subset(table(tmp_path, [(run, rows)])).set_index("given")
     e = np.exp(1.0)
     np.testing.assert_allclose(found["predicted"][["m0", "m1", "m0+m1"]],
                                np.array([1, 1, e]) / (2 + e), atol=1e-12)  # fmt: skip
@@ -302,7 +303,7 @@ def test_values_in_order_numbers_before_words(tmp_path):
         for rho, value in ((0.8, 0.3), (0.0, 0.1), ("learned", 0.5), (0.4, 0.2))
         for seed in (0, 1)
     ]
-    found = comparison.by_value(table(tmp_path, runs), "rho", "linear_accuracy")
+    found = states.by_value(table(tmp_path, runs), "rho", "linear_accuracy")
     assert list(found) == [0.0, 0.4, 0.8, "learned"]
     assert [part.mean for part in found.values()] == pytest.approx([0.1, 0.2, 0.3, 0.5])
 
@@ -318,14 +319,14 @@ def test_the_clean_picture_by_noise_and_rho(tmp_path):
         runs.append((run, rows))
     results = table(tmp_path, runs)
     for noise in (0.0, 0.25, 0.95):
-        found = comparison.clean_pictures(results, noise)
+        found = states.clean_pictures(results, noise)
         assert {rho: part.mean for rho, part in found.items()} == pytest.approx(
             {0.0: noise / 3, 0.9: (noise + 0.9) / 3}
         )
 
 
 def test_speed_takes_our_own_steps_in_full_precision():
-    found = comparison.speed(Path(__file__).resolve().parents[1] / "figures" / "recipe_speed.json")
+    found = states.speed(Path(__file__).resolve().parents[1] / "figures" / "recipe_speed.json")
     assert {"code_vae", "mopoe", "vae"} <= set(found)
     assert all(value > 0 for part in found.values() for value in part.seconds.values())
     assert set(found["code_vae"].seconds) >= {2, 3, 4, 5}
@@ -369,9 +370,9 @@ def test_the_leader_in_one_score_has_a_place_in_another(tmp_path):
     ]  # fmt: skip
     results = simple(tmp_path, cases)
     score = "conditional_coherence"
-    assert comparison.rank(results, "log_likelihood", score) == ("mvae", 3, 3), "mmvm has none"
-    assert comparison.rank(results, score, "log_likelihood") == ("mopoe", 2, 3)
-    assert comparison.rank(results.only([]), score, "log_likelihood") == ("", 0, 0)
+    assert states.rank(results, "log_likelihood", score) == ("mvae", 3, 3), "mmvm has none"
+    assert states.rank(results, score, "log_likelihood") == ("mopoe", 2, 3)
+    assert states.rank(results.only([]), score, "log_likelihood") == ("", 0, 0)
 
 
 def test_baseline_beside_code_for_every_beta(tmp_path):
@@ -384,7 +385,7 @@ def test_baseline_beside_code_for_every_beta(tmp_path):
     equal = code.with_values(beta=4.0, rho=0.0, weights="equal")
     cases.append((equal, {"unconditional_coherence": 0.9, "linear_accuracy": 1}))
     cases.append((Run("mopoe", **BASE), {"unconditional_coherence": 0.8, "linear_accuracy": 1}))
-    found = comparison.baseline_marks(
+    found = states.baseline_marks(
         simple(tmp_path, cases, seeds=1), "digits", "linear_accuracy", "unconditional_coherence"
     )
     assert {beta: tuple(mark.y.mean for mark in pair) for beta, pair in found.items()} == {
@@ -402,7 +403,7 @@ def test_a_search_beside_what_needs_none(tmp_path):
     once = Run("mopoe", **BASE).with_values(aggregation="poe_prior_once")
     cases.append((once, {"linear_accuracy": 0.5}))
     cases.append((Run("mopoe", **BASE), {"linear_accuracy": 0.9}))
-    panels, others, behind = comparison.rho_search(
+    panels, others, behind = states.rho_search(
         simple(tmp_path, cases, seeds=1), "digits", ["linear_accuracy"]
     )
     assert set(panels) == {2, 3}
@@ -421,7 +422,7 @@ def test_starts_are_apart_from_everything_else(tmp_path):
                                       ("exponential", 0.5): 0.3}.items()
     ]  # fmt: skip
     cases.append((zero, {"linear_accuracy": 0.9}))
-    found, behind = comparison.starts(simple(tmp_path, cases), "digits", ["linear_accuracy"])
+    found, behind = states.starts(simple(tmp_path, cases), "digits", ["linear_accuracy"])
     means = {key: part["linear_accuracy"].mean for key, part in found.items()}
     assert means == pytest.approx(
         {("bounded", 0.5): 0.1005, ("bounded", 0.95): 0.2005, ("exponential", 0.5): 0.3005}
@@ -435,7 +436,7 @@ def test_answers_say_which_way_and_what_has_not_been_run(tmp_path):
              for rho, value in ((0.0, -9.0), (0.4, -5.0), ("shared_prior", -3.0))]  # fmt: skip
     once = Run("mopoe", **BASE).with_values(aggregation="poe_prior_once")
     cases.append((once, {"log_likelihood": -5.0005}))
-    found = comparison.answers(simple(tmp_path, cases), "digits")
+    found = questions.answers(simple(tmp_path, cases), "digits")
     start, prior_once, shared, learned, *_ = found
     assert start.short == learned.short == "not yet run" and not start.lines
     assert "against CoDE, ρ = 0: +4.0 nats" in prior_once.lines[0]
@@ -458,7 +459,7 @@ def test_less_time_is_better(tmp_path):
     for number, seconds in ((True, 60.0), (False, 30.0)):
         which = results.runs["subset_samples"].isna() == number
         results.runs.loc[which, "processor_seconds"] = seconds + results.runs["seed"][which]
-    short = {a.question: a.short for a in comparison.answers(results, "digits")}
+    short = {a.question: a.short for a in questions.answers(results, "digits")}
     question = next(question for question in short if "random subsets" in question)
     assert short[question].startswith(
         "1 of 7 subsets, 256 samples a step, 10 epochs: better in 1, worse in 0, within seeds in 1"
@@ -475,7 +476,7 @@ def test_longer_training_on_sampled_subsets_is_held_against_longer_on_all(tmp_pa
     cases = [(every, 0.5), (one, 0.4), (larger, 0.7), (every.with_values(epochs=15), 0.9)]
     results = simple(tmp_path, [(run, {"linear_accuracy": value}) for run, value in cases])
     (lines,) = (
-        answer.lines for answer in comparison.answers(results, "digits")
+        answer.lines for answer in questions.answers(results, "digits")
         if "random subsets" in answer.question
     )  # fmt: skip
     starts = [line.split(" (")[0] for line in lines]
@@ -496,7 +497,7 @@ def test_precisions_are_compared_at_the_same_length_of_training(tmp_path):
         (full.with_values(mixed_precision=True, epochs=7), {"linear_accuracy": 0.4}),
         (full.with_values(mixed_precision=False, epochs=7), {"linear_accuracy": 0.3}),
     ]
-    answer = comparison.answers(simple(tmp_path, cases), "digits")[-1]
+    answer = questions.answers(simple(tmp_path, cases), "digits")[-1]
     small, large = answer.lines
     assert "bfloat16, small against float32: −0.20" in small and "worse" in small
     assert "bfloat16, full size against float32: +0.10" in large and "better" in large
@@ -505,11 +506,13 @@ def test_precisions_are_compared_at_the_same_length_of_training(tmp_path):
 
 def test_a_sheet_of_scores(tmp_path):
     cases = [(Run("mopoe", **BASE), {"linear_accuracy": 0.5})]
-    header, rows, widths = comparison.score_sheet(
-        simple(tmp_path, cases), ["linear_accuracy", "log_likelihood"]
-    )
-    assert rows == [["mopoe", "0.50 ± 0.00", ""]]
-    assert len(header) == len(widths) == 3
+    sheet = states.score_sheet(simple(tmp_path, cases), ["linear_accuracy", "log_likelihood"])
+    assert sheet.rows == [["mopoe", "0.50 ± 0.00", ""]]
+    assert sheet.header == ["recipe", "linear accuracy", "joint log-likelihood (nats)"]
+    escaped = states.Sheet(["a"], [["x < y"]])._repr_html_()
+    assert "x &lt; y" in escaped
+    with pytest.raises(ValueError, match="2 cells are needed"):
+        states.Sheet(["a", "b"], [["only one"]])
 
 
 def test_checks_hold_and_can_fail(tmp_path):
@@ -523,11 +526,11 @@ def test_checks_hold_and_can_fail(tmp_path):
         return found
 
     run = Run("code_vae", modalities=3, **BASE)
-    good = comparison.checks(table(tmp_path / "a", [(run, rows(-2.0, 1 / 3, -1.0))]), {}, "digits")
+    good = states.checks(table(tmp_path / "a", [(run, rows(-2.0, 1 / 3, -1.0))]), {}, "digits")
     assert list(good.values()) == [True, True, True, None, None]
-    bad = comparison.checks(table(tmp_path / "b", [(run, rows(0.0, 0.5, 1.0))]), {}, "digits")
+    bad = states.checks(table(tmp_path / "b", [(run, rows(0.0, 0.5, 1.0))]), {}, "digits")
     assert list(bad.values()) == [False, False, False, None, None]
-    assert set(comparison.checks(Results.read(tmp_path), {}).values()) == {None}
+    assert set(states.checks(Results.read(tmp_path), {}).values()) == {None}
 
 
 def test_joined_tables_keep_each_run_once(tmp_path):
@@ -546,11 +549,10 @@ def test_steps_on_a_gpu_stand_below_the_papers(tmp_path):
             "aggregation_share": 0.015, "share_of_peak": 0.42}  # fmt: skip
     content = {"made_with": {"accelerator": "a GPU"}, "bfloat16": part}
     (tmp_path / "gpu_step.json").write_text(json.dumps(content), encoding="utf-8")
-    header, rows, widths = comparison.gpu_steps(tmp_path / "gpu_step.json")
+    rows = states.gpu_steps(tmp_path / "gpu_step.json").rows
     assert rows[0][1:5] == ["A100", "1050", "790", "1.33"]
     assert rows[1:] == [["ours, bfloat16", "a GPU", "20.0", "19.0", "1.050", "1.5%", "42%"]]
-    assert len(header) == len(widths) == 7
-    assert comparison.gpu_steps(tmp_path / "none.json")[1] == rows[:1]
+    assert states.gpu_steps(tmp_path / "none.json").rows == rows[:1]
 
 
 # ------------------------------------------------------------------ verdicts
@@ -661,10 +663,10 @@ def world(folder: Path, sign: float) -> Results:
 @pytest.mark.parametrize(("sign", "outcome"), [(1.0, "agrees"), (-1.0, "disagrees")])
 def test_verdicts_follow_the_world(tmp_path, sign, outcome):
     speeds = {
-        "mopoe": comparison.Speed({3: 1.0}, {}),
-        "code_vae": comparison.Speed({3: 1.3 if sign > 0 else 1.0}, {}),
+        "mopoe": states.Speed({3: 1.0}, {}),
+        "code_vae": states.Speed({3: 1.3 if sign > 0 else 1.0}, {}),
     }
-    found = {v.claim.key: v for v in comparison.verdicts(world(tmp_path, sign), speeds)}
+    found = {v.claim.key: v for v in claims.verdicts(world(tmp_path, sign), speeds)}
     assert set(found) == set(published.CLAIMS)
     # MMVAE+ behind CoDE-VAE is against one claim and so cannot be in front of it in another.
     wanted = dict.fromkeys(found, outcome) | ({} if sign > 0 else {"code_balances": "mixed"})
@@ -673,7 +675,7 @@ def test_verdicts_follow_the_world(tmp_path, sign, outcome):
 
 
 def test_without_runs_nothing_is_judged(tmp_path):
-    found = comparison.verdicts(Results.read(tmp_path / "no.parquet"))
+    found = claims.verdicts(Results.read(tmp_path / "no.parquet"))
     assert {verdict.outcome for verdict in found} == {"not run"}
 
 

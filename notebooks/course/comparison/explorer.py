@@ -27,7 +27,7 @@ from course.comparison.planes import GRID, Draft, plane
 from course.comparison.results import SCORES, Results, usual
 from course.comparison.states import Mark, rank, trade_off
 from mmvae_core.pictures import page
-from mmvae_core.pictures.controls import Choice
+from mmvae_core.pictures.controls import Choice, Switch
 from mmvae_core.pictures.exercises import Prediction
 from mmvae_core.pictures.explorer import Explorer
 from mmvae_core.pictures.picture import WIDTH, Picture
@@ -83,7 +83,7 @@ class PlaneOfRuns(Explorer):
                for label, (name, (options, wanted)) in zip(LABELS, offered.items(), strict=True)},
             "x": Menu("across", scores, "log_likelihood", "330px"),
             "y": Menu("up", scores, "conditional_coherence", "330px"),
-            **{name: Toggle(STYLES[name].label, (True, False), True) for name in RECIPES},
+            **{name: Switch(STYLES[name].label, f"show {STYLES[name].label}", True) for name in RECIPES},
         }  # fmt: skip
         super().__init__()
 
@@ -215,17 +215,6 @@ class Menu(Choice):
             options=list(pairs), value=self.value if value is None else value,
             description=self.label, style={"description_width": "initial"},
             layout=widgets.Layout(width=self.width),
-        )  # fmt: skip
-
-
-class Toggle(Choice):
-    """A button that is down or up."""
-
-    def widget(self, value: Any = None) -> widgets.ToggleButton:
-        """The button, down where ``value`` says so or it is declared."""
-        return widgets.ToggleButton(
-            value=self.value if value is None else value, description=self.label,
-            tooltip=f"show {self.label}", layout=widgets.Layout(width="auto"),
         )  # fmt: skip
 
 

@@ -175,7 +175,8 @@ def paired_difference(one: Spread, other: Spread) -> tuple[float, int]:
     apart = spread(np.subtract(one.values, other.values))
     if apart.seeds < 2 or apart.mean == 0:
         return apart.mean, 0
-    p = stats.ttest_1samp(apart.values, 0.0).pvalue if apart.sd else 0.0
+    t = abs(apart.mean) / (apart.sd / apart.seeds**0.5) if apart.sd else np.inf
+    p = 2 * stats.t.sf(t, apart.seeds - 1)
     return apart.mean, int(np.sign(apart.mean)) if p < SURE else 0
 
 

@@ -239,6 +239,8 @@ class TableauEditor(Explorer):
         "noise": Range("v", "variance of each view's noise", 1.0, 0.02, 4, 0.02),
     }
     columns = 2
+    edits: dict[tuple[str, int, int], Number | bool]
+    chosen: tuple[str, int, int]
 
     def __init__(self, recipe: str = "mopoe", edits: Sequence[Edit] = (), **values: Any) -> None:
         self.grid, self.reset = TableauGrid(), widgets.Button(description="Undo all changes")
@@ -283,8 +285,7 @@ class TableauEditor(Explorer):
 
     def _begin(self, recipe: str, size: int) -> None:
         self.original, self.begun = _built(recipe, size).tableau, (recipe, size)
-        self.edits: dict[tuple[str, int, int], Number | bool] = {}
-        self.chosen = ("kl", 0, 0)
+        self.edits, self.chosen = {}, ("kl", 0, 0)
 
     def _planned(self, cell: tuple[str, int, int]) -> Number | bool:
         part, row, column = cell

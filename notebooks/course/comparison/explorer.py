@@ -83,7 +83,7 @@ class PlaneOfRuns(Explorer):
                for label, (name, (options, wanted)) in zip(LABELS, offered.items(), strict=True)},
             "x": Menu("across", scores, "log_likelihood", "330px"),
             "y": Menu("up", scores, "conditional_coherence", "330px"),
-            **{name: Switch(STYLES[name].label, f"show {STYLES[name].label}", True) for name in RECIPES},
+            **{n: Switch(STYLES[n].label, f"show {STYLES[n].label}", True) for n in RECIPES},
         }  # fmt: skip
         super().__init__()
 
@@ -92,7 +92,7 @@ class PlaneOfRuns(Explorer):
         """The plane of the stored runs."""
         return cls(Results.read(TABLE), samples=read_samples(TABLE.with_name("07_samples.npz")))
 
-    def state(  # type: ignore[override]
+    def state(
         self, data: str, modalities: int, beta: Any, rho: Any, sheet: str, x: str, y: str,
         **recipes: bool,
     ) -> Plane:  # fmt: skip

@@ -90,10 +90,10 @@ class BarycentersState(PathsState):
     ``plane``: means and covariance matrices in the plane (no Fisher-Rao there).
     """
 
-    weights: Array = None  # type: ignore[assignment]
-    cost: dict[str, dict[str, float]] = None  # type: ignore[assignment]
-    plane_experts: tuple[Array, Array] = None  # type: ignore[assignment]
-    plane: dict[str, tuple[Array, Array]] = None  # type: ignore[assignment]
+    weights: Array = None
+    cost: dict[str, dict[str, float]] = None
+    plane_experts: tuple[Array, Array] = None
+    plane: dict[str, tuple[Array, Array]] = None
 
 
 def barycenters_state(
@@ -251,7 +251,7 @@ def _tracks(loc: tuple[Number, ...], scale: tuple[Number, ...]) -> dict[str, Cur
     return {
         rule: tuple(part.ravel()[:-1] for part in average(rule, mu, sigma, weights))
         for rule in BARYCENTERS
-    }  # type: ignore[return-value]
+    }
 
 
 def paths_state(
@@ -560,7 +560,7 @@ class Barycenters(Explorer):
     def __init__(self, num: int = 3, **values: Any) -> None:
         if num not in START:
             raise ValueError(f"num must be one of {list(START)}; got {num}")
-        self.num = self.columns = num  # type: ignore[misc]
+        self.num = self.columns = num
         loc, scale = START[num]
         rows = {
             "mu": ("μ", "mean", loc, -5.0, 5.0, 0.1, 1, EXPERT),
@@ -568,14 +568,14 @@ class Barycenters(Explorer):
             "weight": ("λ", "weight", [1.0] * num, 0.0, 1.0, 0.05, 2, INK),
         }
         tilt = Range("∠", "tilt of the ellipses in degrees", 40, -90, 90, 5, 0, MUTED)
-        self.controls = {  # type: ignore[misc]
+        self.controls = {
             f"{name}_{m}": Range(f"{symbol}{SUBSCRIPTS[m]}", f"{word} of expert {m}", start[m - 1],
                                  *options)
             for name, (symbol, word, start, *options) in rows.items()
             for m in range(1, num + 1)
         } | {"tilt": tilt}  # fmt: skip
         apart = np.linspace(-4, 4, num).round(1)
-        self.presets = {  # type: ignore[misc]
+        self.presets = {
             "Start": _per_expert(loc, scale, 1.0) | {"tilt": 40.0},
             "Equally sure, far apart": _per_expert(apart, 1.0, 1.0),
             "One is sure": _per_expert(apart, [0.4] + [1.8] * (num - 1), 1.0),

@@ -686,7 +686,7 @@ class LearnedRules(Explorer):
     def __init__(self, worlds: Worlds, **values: Any) -> None:
         self.worlds = worlds
         one, two = (EVERY_STYLE[name].text for name in ("expert_1", "expert_2"))
-        self.controls = {  # type: ignore[misc]
+        self.controls = {
             "mu_1": Range("μ₁", "mean of expert 1", -0.1, *MU_RANGE, 0.1, 1, one),
             "mu_2": Range("μ₂", "mean of expert 2", 0.8, *MU_RANGE, 0.1, 1, two),
             "sigma_1": Range("σ₁", "standard deviation of expert 1", 0.8, 0.1, 0.98, 0.02, 2, one),

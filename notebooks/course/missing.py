@@ -187,7 +187,7 @@ class ImputedViews(Explorer):
         with torch.no_grad():
             self._experts = {title: model.experts(batch) for title, model in self.models.items()}
         last = len(batch) - 1
-        self.controls = {  # type: ignore[misc]
+        self.controls = {
             "sample": Range("i", "which sample", 0, 0, last, 1, decimals=0, color=COMPLETE),
             "seed": Range("seed", "of the draws", 0, 0, 9, 1, decimals=0),
         } | {

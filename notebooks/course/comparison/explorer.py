@@ -77,7 +77,7 @@ class PlaneOfRuns(Explorer):
         data = data if data in worlds else worlds[0]
         scores = {score.label: name for name, score in SCORES.items()}
         offered = self._offered(data, usual(data)["modalities"])
-        self.controls = {  # type: ignore[misc]
+        self.controls = {
             "data": Menu("data", worlds, data),
             **{name: Menu(label, options, _kept(options, None, wanted))
                for label, (name, (options, wanted)) in zip(LABELS, offered.items(), strict=True)},

@@ -245,7 +245,7 @@ class Draft:
 
     def empty(self, name: str, box: Box, **titles: str) -> Panel:
         """A panel that says that there is nothing to draw."""
-        panel = Panel(box, ticks=({}, {}), **titles)  # type: ignore[arg-type]
+        panel = Panel(box, ticks=({}, {}), **titles)
         return self.add(name, panel, [Label(0.5, 0.5, NOT_RUN, NOTE, "centre")])
 
     def key(self, entries: Iterable[tuple[Style, str]], width: float | int = 0) -> None:
@@ -287,7 +287,7 @@ def plane(
     if not (marks or recipes):
         return draft.empty(name, box, **titles)
     across, up = (reach(getattr(mark, axis) for mark in marks) for axis in "xy")
-    panel = draft.add(name, Panel(box, across=across, up=up, **titles))  # type: ignore[arg-type]
+    panel = draft.add(name, Panel(box, across=across, up=up, **titles))
     columns, rows = panel.marks(draft.height)
     lines = [[(at, up[0]), (at, up[1])] for at, _ in columns]
     lines += [[(across[0], at), (across[1], at)] for at, _ in rows]

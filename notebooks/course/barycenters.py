@@ -130,7 +130,7 @@ def barycenters_state(
     tensors = [torch.from_numpy(value) for value in (*moments, mu, sigma)]
     cost = {d: measure(*tensors).numpy() @ lam for d, measure in COSTS.items()}
     centres, cov = experts_in_the_plane(mu, sigma, tilt)
-    plane = {
+    plane: dict[str, Any] = {
         rule: (lam @ centres, plane_wasserstein(cov, lam))
         if rule == "wasserstein"
         else tuple(part.numpy() for part in pool(*map(torch.from_numpy, (centres, cov, lam))))
@@ -334,12 +334,13 @@ def barycenters_picture(state: BarycentersState) -> Picture:
     mixture = normal_pdf(mixture_z[:, None], state.loc, state.scale) @ state.weights
     layers = {"density mixture": Layer("density", mixture_z, mixture, **_SHADE)} | on_the_line
     outlines = _outline(*state.plane_experts)
-    for m, line in enumerate(outlines, 1):
-        layers[f"ellipse expert {m}"] = Layer("plane", *line, EXPERT, width=1.2, fill=0.13,
+    for m, (x, y) in enumerate(outlines, 1):
+        layers[f"ellipse expert {m}"] = Layer("plane", x, y, EXPERT, width=1.2, fill=0.13,
                                               closed=True)  # fmt: skip
     for rule in (rule for rule in ORDER if rule in FULL_BARYCENTERS):
-        layers[f"ellipse {rule}"] = curve("plane", *_outline(*state.plane[rule]), STYLES[rule])
-        layers[f"centre {rule}"] = point("plane", *state.plane[rule][0], STYLES[rule], size=7.0)
+        (x, y), (centre_x, centre_y) = _outline(*state.plane[rule]), state.plane[rule][0]
+        layers[f"ellipse {rule}"] = curve("plane", x, y, STYLES[rule])
+        layers[f"centre {rule}"] = point("plane", centre_x, centre_y, STYLES[rule], size=7.0)
     layers |= _half_layers(state, 1.6 if len(experts) <= 3 else 1.0)
     layers |= _KEY_LAYERS
     names = {
@@ -395,13 +396,13 @@ def charts_picture(charts: Mapping[str, Mapping[str, Curve]]) -> Picture:
         up = (y.min() - 0.1 * np.ptp(y), y.max() + 0.2 * np.ptp(y))
         if chart == "fisher_rao":  # equal units, or the arc would not look round
             up = (0.0, (across[1] - across[0]) * (0.695 * 330) / (0.196 * WIDTH))
-        title, *axes = titles[chart]
-        panels[chart] = Panel((left, left + 0.196, 0.175, 0.87), title, across, up, *axes)
+        title, xlabel, ylabel = titles[chart]
+        panels[chart] = Panel((left, left + 0.196, 0.175, 0.87), title, across, up, xlabel, ylabel)
         for rule in sorted(ORDER, key=lambda rule: rule == chart):  # its own comes last
             width = 3.4 if rule == chart else 1.2
             layers[f"{chart} {rule}"] = curve(chart, *paths[rule], STYLES[rule], width=width)
-        ends = (part[[0, -1]] for part in paths[chart])
-        layers[f"{chart} ends"] = Layer(chart, *ends, EXPERT, marker="o", size=8.0)
+        x, y = (part[[0, -1]] for part in paths[chart])
+        layers[f"{chart} ends"] = Layer(chart, x, y, EXPERT, marker="o", size=8.0)
         word = "an arc of a circle" if chart == "fisher_rao" else "straight here"
         text = f"{STYLES[chart].label}: {word}"
         labels[chart] = [Label(across[0], up[1], text, STYLES[chart].text, shift=(7.0, -12.0))]
@@ -562,7 +563,7 @@ class Barycenters(Explorer):
             raise ValueError(f"num must be one of {list(START)}; got {num}")
         self.num = self.columns = num
         loc, scale = START[num]
-        rows = {
+        rows: dict[str, Any] = {
             "mu": ("μ", "mean", loc, -5.0, 5.0, 0.1, 1, EXPERT),
             "sigma": ("σ", "standard deviation", scale, 0.4, 2.5, 0.05, 2, EXPERT),
             "weight": ("λ", "weight", [1.0] * num, 0.0, 1.0, 0.05, 2, INK),

@@ -247,10 +247,9 @@ def _or_above(state: CrowdState, name: str) -> str:
 def _along(text: str, color: str, y: Array, top: float = np.inf) -> Name:
     """A curve's name, and places above and below it."""
     y = np.minimum(y, top)
-    return text, color, [
-        (_COUNT[i], y[i], side, 0.0, sign * far) for far in (2.0, 14.0, 26.0)
-        for i in (16, 13, 10, 7, 4, 18) for side, sign in (("above", 1), ("below", -1))
-    ]  # fmt: skip
+    places = [(i, 2.0) for i in (16, 13, 10, 7, 4, 18)] + [(16, 14.0), (16, 26.0)]
+    return text, color, [(_COUNT[i], y[i], side, 0.0, sign * far) for i, far in places
+                         for side, sign in (("above", 1), ("below", -1))]  # fmt: skip
 
 
 def _near_the_peak(rule: str, z: Array, p: Array) -> Name:

@@ -81,7 +81,7 @@ class PathsState:
     t: float = 0.5
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class BarycentersState(PathsState):
     """All numbers of one picture of barycenters.
 
@@ -90,10 +90,10 @@ class BarycentersState(PathsState):
     ``plane``: means and covariance matrices in the plane (no Fisher-Rao there).
     """
 
-    weights: Array = None
-    cost: dict[str, dict[str, float]] = None
-    plane_experts: tuple[Array, Array] = None
-    plane: dict[str, tuple[Array, Array]] = None
+    weights: Array
+    cost: dict[str, dict[str, float]]
+    plane_experts: tuple[Array, Array]
+    plane: dict[str, tuple[Array, Array]]
 
 
 def barycenters_state(

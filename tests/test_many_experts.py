@@ -204,7 +204,7 @@ def test_errors_are_drawn_from_the_theory_and_the_ellipse_is_one_standard_error(
 
 
 @pytest.mark.parametrize(
-    ("title", "setting"), zip(worlds.CALIBRATION_WORLDS, SETTINGS[:4], strict=True)
+    ("title", "setting"), list(zip(worlds.CALIBRATION_WORLDS, SETTINGS[:4], strict=True))
 )
 def test_what_is_measured_is_what_is_computed(title: str, setting: tuple) -> None:
     """20,000 draws: five binomial standard errors; the mean squared error within 5 of √(2/n)."""

@@ -309,13 +309,12 @@ def _assembled(height: int, parts: Mapping[str, Part], name: str, alt: str) -> P
 
 
 def _key(box: Any) -> Part:
-    """Beside the rows: names, and samples of the lines above."""
-    layers, labels = {}, []
-    for row, name in enumerate(ROWS):
-        style = STYLES[name]
-        layers[name] = curve("key", [0, 1], [row, row], style, width=2.4)
-        labels.append(Label(0, row, style.label, style.text, "left", (-1, 0), bold=True))
-    return Panel(box, up=(len(ROWS) - 0.5, -0.5), axes=""), layers, labels
+    """Between a row and its name: a sample of the line above."""
+    samples = {
+        name: curve("key", [0, 1], [row, row], STYLES[name], width=2.4)
+        for row, name in enumerate(ROWS)
+    }
+    return Panel(box, up=(len(ROWS) - 0.5, -0.5), axes=""), samples, []
 
 
 def _density(state: TwoExpertsState, box: Any) -> Part:
@@ -343,9 +342,13 @@ def _rows(state: TwoExpertsState, box: Any) -> Part:
         layers[f"{name} bar"] = Layer("rows", [mean - std, mean + std], [row, row], style.color,
                                       width=2.4)  # fmt: skip
         layers[name] = point("rows", mean, row, style, size=10.5)
-    note = Label(low, len(ROWS) - 0.5, "mean ± 1 standard deviation", NOTE,
-                 "below right", shift=(-4, -44), size=12)  # fmt: skip
-    return panel, layers, [note]
+    labels = [
+        Label(low, row, STYLES[name].label, STYLES[name].text, "left", (-33, 0), bold=True)
+        for row, name in enumerate(ROWS)
+    ]
+    note = "mean ± 1 standard deviation"
+    labels.append(Label(low, len(ROWS) - 0.5, note, NOTE, "below right", (-4, -44), 12))
+    return panel, layers, labels
 
 
 def _step(span: float) -> int:

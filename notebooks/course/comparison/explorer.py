@@ -83,7 +83,8 @@ class PlaneOfRuns(Explorer):
                for label, (name, (options, wanted)) in zip(LABELS, offered.items(), strict=True)},
             "x": Menu("across", scores, "log_likelihood", "330px"),
             "y": Menu("up", scores, "conditional_coherence", "330px"),
-            **{n: Switch(STYLES[n].label, f"show {STYLES[n].label}", True) for n in RECIPES},
+            **{name: Switch(STYLES[name].label, f"show {STYLES[name].label}", True)
+               for name in RECIPES},
         }  # fmt: skip
         super().__init__()
 
@@ -280,9 +281,8 @@ class Plotted(widgets.VBox):
                 layer = picture.layers[trace.name]
                 trace.x, trace.y = layer.x, layer.y
                 if trace.hovertemplate:
-                    trace.customdata = [
-                        line.replace(", ", "<br>") for line in layer.hover.split("\n")
-                    ]
+                    told = layer.hover.replace(", ", "<br>").split("\n")
+                    trace.customdata = told if layer.hover else []
             for note, label in zip(self.figure.layout.annotations, labels, strict=False):
                 across, up = label.anchor
                 note.update(

@@ -60,11 +60,10 @@ def trade_off_picture(
         for mark in marks:
             if mark.x.mean < least:
                 style = STYLES[mark.recipe] if named else NAMELESS
-                where = f" {style.label}, at {mark.x.mean:,.0f}".replace("-", "−") if named else ""
-                if named and mark.x.arm:
-                    where += f" ± {mark.x.sd:,.0f}"
+                where = f" {style.label}, at {mark.x.mean:,.0f}".replace("at -", "at −")
+                where += f" ± {mark.x.sd:,.0f}" if mark.x.arm else ""
                 edge = draft.panels[f"{i}"].across[0]
-                draft.labels[f"{i}"].append(Label(edge, mark.y.mean, f"←{where}", style.text,
+                draft.labels[f"{i}"].append(Label(edge, mark.y.mean, "←" + where * named, style.text,
                                                   shift=(4, 0)))  # fmt: skip
     return draft.picture(f"{behind}. {ARMS}; dots: the runs.", "recipes as points of two scores")
 
@@ -328,5 +327,5 @@ def told(mark: Mark, x: str, y: str) -> str:
             parts.append(f"{symbol} {value}" if isinstance(value, str) else f"{symbol} = {value:g}")
     for name, value in ((x, mark.x), (y, mark.y)):
         sd = f" ± {value.sd:.3g}" if value.arm else ""
-        parts.append(f"{SCORES[name].label}: {value.mean:.4g}{sd}".replace("-", "−"))
+        parts.append(f"{SCORES[name].label}: {value.mean:.4g}{sd}".replace(": -", ": −"))
     return ", ".join([*parts, f"{len(mark.keys)} seeds"])

@@ -103,7 +103,7 @@ def _paint(ax: Axes, panel: Panel, layer: Layer, depth: int) -> list:
     if layer.width:
         dash = tuple(pixels / layer.width for pixels in DASHES[layer.dash])
         painted += ax.plot(x, y, color=layer.color, ls=(0, dash) if dash else "-", zorder=depth,
-                           lw=layer.width * POINT, alpha=layer.opacity)  # fmt: skip
+                           lw=layer.width * POINT, alpha=layer.opacity, solid_capstyle="butt")  # fmt: skip
     return painted
 
 

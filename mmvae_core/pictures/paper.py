@@ -102,8 +102,10 @@ def _paint(ax: Axes, panel: Panel, layer: Layer, depth: int) -> list:
             painted.append(ax.fill_between(x, y, layer.base, **look))
     if layer.width:
         dash = tuple(pixels / layer.width for pixels in DASHES[layer.dash])
-        painted += ax.plot(x, y, color=layer.color, ls=(0, dash) if dash else "-", zorder=depth,
-                           lw=layer.width * POINT, alpha=layer.opacity, solid_capstyle="butt")  # fmt: skip
+        painted += ax.plot(
+            x, y, color=layer.color, ls=(0, dash) if dash else "-", lw=layer.width * POINT,
+            alpha=layer.opacity, solid_capstyle="butt", zorder=depth,
+        )  # fmt: skip
     return painted
 
 

@@ -231,11 +231,14 @@ picture => {
     layers: map(all('layers'), group => {
       const marks = [...group.querySelectorAll('.mark, .open')];
       const image = group.querySelector('image');
+      const clip = group.getAttribute('clip-path')?.match(/#([^)]+)/)[1];
+      const box = clip && document.getElementById(clip).firstChild;   // of whichever comes first
       const line = group.querySelector('path[fill=none]'), area = group.querySelector(
         'path:not([fill=none]):not(.mark):not(.open)');
       return { line: points(line), area: points(area), marks: places(marks),
                color: (line ?? area ?? marks[0])?.getAttribute(line ? 'stroke' : 'fill') ?? null,
                dash: line?.getAttribute('stroke-dasharray') ?? null,
+               clip: box && ['x', 'y', 'width', 'height'].map(a => Number(box.getAttribute(a))),
                image: image?.getAttribute('href') ?? null };
     }),
     labels: map(all('labels'), texts),
@@ -273,6 +276,7 @@ def expected(picture: Picture) -> dict[str, Any]:
             "marks": at[known & inside] if layer.marker else [],
             "color": layer.color if shown else None,
             "dash": dash if is_line and layer.width else None,
+            "clip": [[left * WIDTH, (1 - top) * picture.height], size] if is_line else None,
         }
     return {
         "name": picture.name,
@@ -300,11 +304,10 @@ def difference(seen: dict[str, Any], wanted: dict[str, Any]) -> str:
             if key in ("color", "dash"):
                 same = there == value
             else:  # an area above a base line has corners of its own
+                seen_at, at = (np.reshape([] if v is None else v, (-1, 2)) for v in (there, value))
                 same = value is None or (
-                    len(there) == len(value)
-                    and np.allclose(np.reshape(there, (-1, 2)), np.reshape(value, (-1, 2)), rtol=0,
-                                    atol=0.0101)
-                )  # fmt: skip
+                    seen_at.shape == at.shape and np.allclose(seen_at, at, rtol=0, atol=0.0101)
+                )
             if not same:
                 return f"layer {name!r}, {key}: painted {there!r}, described {value!r}"
     return ""

@@ -186,9 +186,8 @@ function paintLabels(group, labels, panel, box, place) {
   }
 }
 
-let views = 0;
 function render({ model, el }) {
-  const store = storeOf(model), id = `mmvae-picture-${(views += 1)}`;
+  const store = storeOf(model), id = `mmvae-${Math.random().toString(36).slice(2)}`;   // one of its own
   el.classList.add("mmvae-picture");
   const svg = node(el, "svg", { role: "img", "aria-labelledby": `${id}-name ${id}-alt` });
   const words = Object.assign(document.createElement("p"), { ariaLive: "polite" });

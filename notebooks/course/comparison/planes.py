@@ -63,8 +63,8 @@ def trade_off_picture(
                 where = f" {style.label}, at {mark.x.mean:,.0f}".replace("at -", "at −")
                 where += f" ± {mark.x.sd:,.0f}" if mark.x.arm else ""
                 edge = draft.panels[f"{i}"].across[0]
-                draft.labels[f"{i}"].append(Label(edge, mark.y.mean, "←" + where * named, style.text,
-                                                  shift=(4, 0)))  # fmt: skip
+                told = Label(edge, mark.y.mean, "←" + where * named, style.text, shift=(4, 0))
+                draft.labels[f"{i}"].append(told)
     return draft.picture(f"{behind}. {ARMS}; dots: the runs.", "recipes as points of two scores")
 
 

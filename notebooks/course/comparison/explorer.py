@@ -93,7 +93,7 @@ class PlaneOfRuns(Explorer):
         """The plane of the stored runs."""
         return cls(Results.read(TABLE), samples=read_samples(TABLE.with_name("07_samples.npz")))
 
-    def state(  # type: ignore[override]
+    def state(
         self, data: str, modalities: int, beta: Any, rho: Any, sheet: str, x: str, y: str,
         **recipes: bool,
     ) -> Plane:  # fmt: skip

@@ -226,7 +226,7 @@ class Draft:
     labels: dict[str, list[Label]] = field(default_factory=dict)
 
     def grid(
-        self, rows: int, columns: int, *, left: int = 74, right: int = 16, top: int = 14,
+        self, rows: int, columns: int, *, left: int = 74, right: int = 34, top: int = 14,
         bottom: int = 70, across: int = 84, gap: int = 66,
     ) -> list[Box]:  # fmt: skip
         """Boxes for panels, row by row; all around and between them in pixels."""

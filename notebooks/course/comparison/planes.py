@@ -63,8 +63,8 @@ def trade_off_picture(
                 where = f" {style.label}, at {mark.x.mean:,.0f}".replace("at -", "at −")
                 where += f" ± {mark.x.sd:,.0f}" if mark.x.arm else ""
                 edge = draft.panels[f"{i}"].across[0]
-                draft.labels[f"{i}"].append(Label(edge, mark.y.mean, "←" + where * named, style.text,
-                                                  shift=(4, 0)))  # fmt: skip
+                told = Label(edge, mark.y.mean, "←" + where * named, style.text, shift=(4, 0))
+                draft.labels[f"{i}"].append(told)
     return draft.picture(f"{behind}. {ARMS}; dots: the runs.", "recipes as points of two scores")
 
 
@@ -226,7 +226,7 @@ class Draft:
     labels: dict[str, list[Label]] = field(default_factory=dict)
 
     def grid(
-        self, rows: int, columns: int, *, left: int = 74, right: int = 16, top: int = 14,
+        self, rows: int, columns: int, *, left: int = 74, right: int = 34, top: int = 14,
         bottom: int = 70, across: int = 84, gap: int = 66,
     ) -> list[Box]:  # fmt: skip
         """Boxes for panels, row by row; all around and between them in pixels."""

@@ -8,6 +8,7 @@ notebook runs in the browser, and its predictions are answered.
 
 from __future__ import annotations
 
+import html
 import pkgutil
 import re
 from collections.abc import Iterator
@@ -155,8 +156,8 @@ def test_an_explorer_shows_the_state_of_its_controls(kind: type[Explorer], galle
 
 
 def plain(text: str) -> str:
-    """The text of HTML as the page shows it."""
-    return re.sub(r"\s+", " ", re.sub(r"</?[a-zA-Z][^>]*>", "", text)).strip()
+    """The letters of HTML as the page shows them, whatever lies between them."""
+    return re.sub(r"\s+", "", html.unescape(re.sub(r"</?[a-zA-Z][^>]*>", "", text)))
 
 
 @pytest.mark.parametrize("kind", EXPLORERS, ids=lambda kind: kind.__name__)

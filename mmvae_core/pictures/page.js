@@ -53,7 +53,7 @@ function layout(scene, width) {
     for (const [name, { box: [left, right, bottom, top] }] of panels)
       boxes[name] = { x: left * scene.width, w: (right - left) * scene.width,
                       y: (1 - top) * scene.height, h: (top - bottom) * scene.height };
-    return { boxes, width: scene.width, height: scene.height, max: 15 };
+    return { boxes, width: scene.width, height: scene.height };
   }
   let y = 0;
   for (const [host, panel] of panels.filter(([name]) => scene.rooms[name].host === name)) {
@@ -72,7 +72,7 @@ function layout(scene, width) {
                       h: (box[3] - box[2]) * scene.height * up };
     y += (top - bottom) * scene.height * up + below;
   }
-  return { boxes, width, height: y + 4, max: Math.min(15, (width - 50) / 20), narrow: true };
+  return { boxes, width, height: y + 4, narrow: true };
 }
 
 const fraction = (panel, axis, value) => {
@@ -108,7 +108,7 @@ function area(layer, px, py) {
   }).join("");
 }
 
-function paintPanel(group, panel, box, max) {
+function paintPanel(group, panel, box, width) {
   group.replaceChildren();
   const [px, py] = placer(panel, box), base = box.y + box.h;
   const text = (x, y, words, attributes) =>
@@ -128,7 +128,7 @@ function paintPanel(group, panel, box, max) {
     node(group, "path", { ...stroke, d: `M${box.x},${round(py(at))}h-4` });
     text(box.x - 7, round(py(at)) + 4, words, { class: "tick", "text-anchor": "end" });
   }
-  const size = Math.min(max, (box.w + 40) / (0.58 * Math.max(1, panel.title.length)));
+  const size = Math.min(15, (width - box.x - 4) / (0.66 * Math.max(1, panel.title.length)));
   text(box.x, box.y - 8, panel.title, { class: "title", style: `font-size:${size}px` });
   text(box.x + box.w / 2, base + 33, panel.xlabel, { "text-anchor": "middle" });
   const [x, y] = [box.x - (up.length ? 12 + 7 * Math.max(...up.map(([, t]) => t.length)) : 10),
@@ -218,7 +218,7 @@ function render({ model, el }) {
     const fresh = key => all || of[key] > painted, names = Object.keys(scene.panels);
     for (const name of names)
       if (fresh(`panels ${name}`))
-        paintPanel(groups[`panels ${name}`], scene.panels[name], place.boxes[name], place.max);
+        paintPanel(groups[`panels ${name}`], scene.panels[name], place.boxes[name], place.width);
     for (const [name, layer] of Object.entries(scene.layers))
       if (fresh(`layers ${name}`) || fresh(`panels ${layer.panel}`))
         paintLayer(groups[`layers ${name}`], layer, scene.panels[layer.panel],

@@ -118,7 +118,8 @@ def _rooms(picture: Picture) -> dict[str, dict[str, Any]]:
             if not panel.axes and there.axes and -0.01 < there.box[0] - right < 0.03
             and min(top, there.box[3]) - max(bottom, there.box[2]) > (top - bottom) / 2
         ]  # fmt: skip
-        before = [54.0 if panel.ylabel else 36.0 if "y" in panel.axes else 8.0]
+        ticks = max((len(text) for _, text in panel.marks(picture.height)[1]), default=0)
+        before = [(18.0 if panel.ylabel else 0.0) + (14.0 + 7.5 * ticks if ticks else 8.0)]
         after, below = [12.0], [42.0 if panel.xlabel else 24.0 if "x" in panel.axes else 4.0]
         size = (right - panel.box[0]) * WIDTH
         for label in picture.labels.get(name, ()):

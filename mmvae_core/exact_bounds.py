@@ -47,10 +47,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mmvae_core import bounds
-from mmvae_core.aggregation import Aggregate, Gaussians, poe_prior_once
+from mmvae_core.aggregation import Gaussians, poe_prior_once
 from mmvae_core.bounds import Evidence, LogWeights, gaussian_kl
 from mmvae_core.distributions import log_density
 from mmvae_core.objectives import SampledMixture, Sum
+from mmvae_core.objectives.prior_expert import consensus
 from mmvae_core.recipes import Consensus, LearnedConsensus, MixtureOfExperts, Recipe
 from mmvae_core.tableau import Tableau
 from mmvae_core.worlds import LinearGaussian, Number, Views
@@ -152,8 +153,8 @@ def exact_evidence(
     recipe, tableau = exact_rule(recipe), recipe.tableau if tableau is None else tableau
     experts = world.experts(x) if experts is None else experts
     rule = recipe.aggregation.made(experts[0].shape[-1], bounded=False)
-    loc, scale = _consensus(rule, experts, tableau.cond)
-    references = _consensus(reduce.reference or rule, experts, tableau.ref)
+    loc, scale = consensus(rule, *experts, tableau.cond)
+    references = consensus(reduce.reference or rule, *experts, tableau.ref)
     recon = world.expected_log_likelihood(x, loc, scale)[None]  # (1, K, M, B)
     return Evidence(recon, gaussian_kl(loc, scale, *references))
 
@@ -177,22 +178,6 @@ def exact_objective(
     """
     found = exact_evidence(world, x, recipe, tableau=tableau, experts=experts)
     return bounds.elbo(found, recipe.tableau if tableau is None else tableau, beta=float(beta))
-
-
-def _consensus(rule: Aggregate, experts: Gaussians, cond: Bool[Tensor, "K E"]) -> Gaussians:
-    """Apply a rule to the experts; the prior is one more expert, or alone, where a row says so."""
-    loc, scale = experts
-    alone = ~cond[:, :-1].any(dim=1)
-    if cond[~alone, -1].any():
-        prior = torch.zeros_like(loc[:1])
-        return rule(torch.cat([loc, prior]), torch.cat([scale, prior + 1]), cond)
-    # Not every rule takes the prior for an expert: where it stands alone, any other stands in for
-    # it and is replaced.
-    members = cond[:, :-1].clone()
-    members[alone, 0] = True
-    loc, scale = rule(loc, scale, members)
-    where = alone[:, None, None]
-    return torch.where(where, 0.0, loc), torch.where(where, 1.0, scale)
 
 
 # --- mixtures, and experts that adapt ------------------------------------------------------------

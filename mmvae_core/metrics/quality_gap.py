@@ -44,8 +44,6 @@ def quality_gap(
 ) -> dict[int, Estimate]:
     """The gap of models at hand, with the error of the difference itself.
 
-    Over the stored runs of a sweep see :func:`mmvae_core.comparison.quality_gap`.
-
     Args:
         models: by their number of modalities, the VAE's among them.
         vae: the model of that one modality, which is the one that is looked at.

@@ -56,7 +56,7 @@ def png(picture: Picture, dpi: int = 100) -> bytes:
     """The picture as a small PNG: 128 colours are enough for lines and text, not for images."""
     seen = any(layer.image is not None for layer in picture.layers.values())
     with plt.rc_context({"savefig.bbox": None}):
-        return small_png(draw(picture), dpi, colors=0 if seen else 128)
+        return small_png(draw(picture), dpi, colors=256 if seen else 128)
 
 
 def _dress(ax: Axes, panel: Panel, height: int) -> None:

@@ -135,15 +135,10 @@ def theme() -> Iterator[None]:
 
 
 def small_png(figure: Figure, dpi: int = 100, colors: int = 128) -> bytes:
-    """The picture as a PNG with a palette: a third of the size, for notebooks keep it as text.
-
-    With ``colors=0`` it keeps all its colours.
-    """
+    """The picture as a PNG with a palette: a third of the size, for notebooks keep it as text."""
     full, small = io.BytesIO(), io.BytesIO()
     figure.savefig(full, format="png", dpi=dpi, metadata={"Software": None})
-    picture = Image.open(full).convert("RGB")
-    if colors:
-        picture = picture.quantize(colors, dither=Image.Dither.NONE)
+    picture = Image.open(full).convert("RGB").quantize(colors, dither=Image.Dither.NONE)
     picture.save(small, format="png", optimize=True)
     return small.getvalue()
 

@@ -13,7 +13,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.patheffects import withStroke
 
-from mmvae_core.pictures.picture import WIDTH, Label, Layer, Panel, Picture
+from mmvae_core.pictures.parts import WIDTH, Label, Layer, Panel
 from mmvae_core.pictures.style import DASHES, MUTED, small_png, theme
 
 __all__ = ["draw", "png", "save"]
@@ -25,7 +25,7 @@ _UP = {0.0: "bottom", 0.5: "center", 1.0: "top"}
 _HALO = [withStroke(linewidth=2.5, foreground="white")]
 
 
-def draw(picture: Picture) -> Figure:
+def draw(picture: Any) -> Figure:
     """The picture as a Matplotlib figure, closed for pyplot, so that a notebook shows it once."""
     with theme(), plt.rc_context({"figure.constrained_layout.use": False, "savefig.bbox": None}):
         figure = plt.figure(figsize=(WIDTH / 100, picture.height / 100), dpi=100)
@@ -44,7 +44,7 @@ def draw(picture: Picture) -> Figure:
     return figure
 
 
-def save(picture: Picture, path: str | File) -> File:
+def save(picture: Any, path: str | File) -> File:
     """Write the picture, twice as fine as on the page; the same numbers give the same file."""
     path = File(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def save(picture: Picture, path: str | File) -> File:
     return path
 
 
-def png(picture: Picture, dpi: int = 100) -> bytes:
+def png(picture: Any, dpi: int = 100) -> bytes:
     """The picture as a small PNG: 128 colours are enough for lines and text, not for images."""
     seen = any(layer.image is not None for layer in picture.layers.values())
     with plt.rc_context({"savefig.bbox": None}):

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from mmvae_core.pictures.picture import SIDES, WIDTH, Label, Layer, Panel
+from mmvae_core.pictures.parts import SIDES, WIDTH, Label, Layer, Panel
 
 __all__ = ["Name", "Place", "around", "best_labels", "kept_apart"]
 

@@ -53,10 +53,12 @@ def save(picture: Any, path: str | File) -> File:
 
 
 def png(picture: Any, dpi: int = 100) -> bytes:
-    """The picture as a small PNG: 128 colours are enough for lines and text, not for images."""
-    seen = any(layer.image is not None for layer in picture.layers.values())
+    """The picture as a small PNG, in shades of its own colours; one with images in 256 others."""
+    layers = picture.layers.values()
+    texts = [label for labels in picture.labels.values() for label in labels]
+    seen = [] if any(one.image is not None for one in layers) else [*layers, *texts]
     with plt.rc_context({"savefig.bbox": None}):
-        return small_png(draw(picture), dpi, colors=256 if seen else 128)
+        return small_png(draw(picture), dpi, {one.color.lower() for one in seen})
 
 
 def _dress(ax: Axes, panel: Panel, height: int) -> None:

@@ -194,6 +194,7 @@ def notebook(lab: Lab, path: str, *, run: bool = True) -> Iterator[Any]:
             page.set_default_timeout(30_000)
         yield page
     finally:
+        page.evaluate("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.shutdown()")
         page.context.close()
 
 

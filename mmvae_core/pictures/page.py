@@ -119,7 +119,7 @@ def _rooms(picture: Picture) -> dict[str, dict[str, Any]]:
             and min(top, there.box[3]) - max(bottom, there.box[2]) > (top - bottom) / 2
         ]  # fmt: skip
         ticks = max((len(text) for _, text in panel.marks(picture.height)[1]), default=0)
-        before = [(18.0 if panel.ylabel else 0.0) + (14.0 + 7.5 * ticks if ticks else 8.0)]
+        before = [(18.0 if panel.ylabel else 0.0) + (14.0 + 9.5 * ticks if ticks else 8.0)]
         after, below = [12.0], [42.0 if panel.xlabel else 24.0 if "x" in panel.axes else 4.0]
         size = (right - panel.box[0]) * WIDTH
         for label in picture.labels.get(name, ()):
@@ -128,7 +128,7 @@ def _rooms(picture: Picture) -> dict[str, dict[str, Any]]:
             before.append(anchor * wide - x)
             after.append(x + (1 - anchor) * wide - size)
             below.append(18 - y)
-        rooms[name] = {"host": (hosts or [name])[0], "before": min(max(before), 90.0),
+        rooms[name] = {"host": (hosts or [name])[0], "before": min(max(before), 100.0),
                        "after": min(max(after), 90.0), "below": max(below)}  # fmt: skip
     return rooms
 

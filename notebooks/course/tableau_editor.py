@@ -148,7 +148,7 @@ def _promise(parts: Sequence[tuple[float, Tensor]], num_modalities: int) -> str:
 
 def number_line(state: TableauState) -> Picture:
     """L beside log p(X), to scale: half of the line is 3 nats, or more where it has to."""
-    half, height = max(3.0, 1.15 * abs(state.excess)), 92
+    half, height = max(3.0, 1.15 * abs(state.excess)), 82
     panel = Panel((0.02, 0.66, 0.42, 0.98), "", (-half, half), (0.0, 1.0), axes="x",
                   ticks=({0.0: f"log p(X) = {number(state.log_evidence, 3)}"}, {}))  # fmt: skip
     color = verdict(state)[0]

@@ -657,7 +657,7 @@ def predict_the_gap() -> Prediction:
          "it falls, and goes on falling"],
         answer=2,
         why="One expert has to explain all views alone, and knows less than all together the more "
-        "there are. Find the green line; then see who stays at 0, and who is above.",
+        "there are. Find the lowest green line; then see who stays at 0, and who is above.",
         reveal=GapExplorer,
     )  # fmt: skip
 

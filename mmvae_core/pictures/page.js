@@ -2,7 +2,6 @@
 const SVG = "http://www.w3.org/2000/svg";
 const NARROW = 640;               // pixels of width below which panels stand below each other
 const AIR = 4;                    // pixels between a point and a text beside it
-const stores = new WeakMap();     // by model: {scene, version of every part}
 
 const node = (parent, tag, attributes = {}) => {
   const made = document.createElementNS(SVG, tag);
@@ -20,14 +19,13 @@ function unpack(layers, buffer) {
   for (const layer of Object.values(layers)) [layer.x, layer.y] = [take(layer.n), take(layer.n)];
 }
 
+// What all views of a widget paint: {scene, version of every part}.
 function storeOf(model) {
-  let store = stores.get(model);
-  if (!store) {
-    store = { scene: null, stamp: 0, of: {}, views: new Set() };
-    stores.set(model, store);
-    merge(store, model.get("scene"), model.get("scene").numbers);
-    model.on("msg:custom", (news, buffers) => merge(store, news, buffers[0]));
-  }
+  const store = { scene: null, stamp: 0, of: {}, views: new Set() };
+  const whole = () => merge(store, model.get("scene"), model.get("scene").numbers);
+  whole();
+  model.on("change:scene", whole);   // the connection to the kernel was lost, and messages with it
+  model.on("msg:custom", (news, buffers) => merge(store, news, buffers[0]));
   return store;
 }
 
@@ -186,8 +184,8 @@ function paintLabels(group, labels, panel, box, place) {
   }
 }
 
-function render({ model, el }) {
-  const store = storeOf(model), id = `mmvae-${Math.random().toString(36).slice(2)}`;   // one of its own
+function render(store, el) {
+  const id = `mmvae-${Math.random().toString(36).slice(2)}`;   // one of its own
   el.classList.add("mmvae-picture");
   const svg = node(el, "svg", { role: "img", "aria-labelledby": `${id}-name ${id}-alt` });
   const words = Object.assign(document.createElement("p"), { ariaLive: "polite" });
@@ -243,4 +241,9 @@ function render({ model, el }) {
   watch.observe(el);
   return () => { store.views.delete(view); watch.disconnect(); cancelAnimationFrame(asked); };
 }
-export default { initialize: ({ model }) => { storeOf(model); }, render };
+// Called once a widget; `model` is another object in every call of initialize and render.
+export default () => {
+  let store;
+  return { initialize: ({ model }) => { store = storeOf(model); },
+           render: ({ el }) => render(store, el) };
+};

@@ -231,7 +231,7 @@ function render(store, el) {
     el.dataset.painted = painted;
     el.dispatchEvent(new CustomEvent("painted"));
   };
-  const view = { ask: () => { asked ||= requestAnimationFrame(paint); } };
+  const view = { ask: () => { if (size) asked ||= requestAnimationFrame(paint); } };   // once it is seen
   const watch = new ResizeObserver(([{ contentRect: { width } }]) => {
     if (!width || (groups && Math.min(width, NARROW) === Math.min(size, NARROW))) return;
     [size, groups] = [width, null];

@@ -13,7 +13,7 @@ const round = pixels => Math.round(pixels * 100) / 100;
 
 // One buffer holds the numbers of all layers that came: take each layer's out of it.
 function unpack(layers, buffer) {
-  const view = buffer.buffer ? buffer : new DataView(buffer);
+  const view = new DataView(buffer.buffer ?? buffer, buffer.byteOffset ?? 0, buffer.byteLength);
   let at = 0;
   const take = count => Float64Array.from({ length: count }, () => view.getFloat64(8 * at++, true));
   for (const layer of Object.values(layers)) [layer.x, layer.y] = [take(layer.n), take(layer.n)];

@@ -98,7 +98,8 @@ def _parts(picture: Picture) -> dict[tuple[str, ...], Any]:
     for name, panel in picture.panels.items():
         parts["panels", name] = (panel, tuple(map(tuple, panel.marks(picture.height))))
     for name, layer in picture.layers.items():
-        parts["layers", name] = (_look(layer), layer.x.tobytes() + layer.y.tobytes())
+        numbers = np.concatenate([layer.x, layer.y]).astype("<f8", copy=False)  # as page.js reads
+        parts["layers", name] = (_look(layer), numbers.tobytes())
     for name, labels in picture.labels.items():
         parts["labels", name] = tuple(labels)
     return parts

@@ -188,7 +188,7 @@ function render(store, el) {
   const id = `mmvae-${Math.random().toString(36).slice(2)}`;   // one of its own
   el.classList.add("mmvae-picture");
   const svg = node(el, "svg", { role: "img", "aria-labelledby": `${id}-name ${id}-alt` });
-  const words = Object.assign(document.createElement("p"), { ariaLive: "polite" });
+  const words = document.createElement("p");
   words.setAttribute("aria-live", "polite");
   const table = Object.assign(document.createElement("div"), { className: "numbers" });
   el.append(words, table);
@@ -225,8 +225,8 @@ function render(store, el) {
       if (fresh(`labels ${name}`) || fresh(`panels ${name}`))
         paintLabels(groups[`labels ${name}`], labels, scene.panels[name], place.boxes[name], place);
     [svg.children[0].textContent, svg.children[1].textContent] = [scene.name, scene.alt];
-    if (words.innerHTML !== scene.words) words.innerHTML = scene.words;
-    if (table.dataset.now !== scene.table) table.innerHTML = table.dataset.now = scene.table;
+    for (const [part, html] of [[words, scene.words], [table, scene.table]])
+      if (part.dataset.now !== html) part.innerHTML = part.dataset.now = html;
     painted = store.stamp;
     el.dataset.painted = painted;
     el.dispatchEvent(new CustomEvent("painted"));

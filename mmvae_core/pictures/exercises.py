@@ -164,7 +164,7 @@ def check_number(
     except (TypeError, ValueError):
         print(f"✗ {name}: a number is needed; got {type(yours).__name__}")
         return False
-    if abs(value - right) <= 0.5000001 * 10**-decimals:
+    if _near(value, right, decimals):
         print(f"✓ {name}: {value:.{decimals}g} is right")
         return True
     why = next(

@@ -136,6 +136,7 @@ function paintPanel(group, panel, box, width) {
 
 function paintLayer(group, layer, panel, box, clip) {
   group.replaceChildren();
+  group.removeAttribute("clip-path");
   const [px, py] = placer(panel, box);
   if (layer.hover) node(group, "title").textContent = layer.hover;
   if (layer.image) {

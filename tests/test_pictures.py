@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,10 +177,21 @@ def test_one_message_carries_what_is_new_and_nothing_else(canvas: Canvas) -> Non
     np.testing.assert_array_equal(np.frombuffer(numbers), [0.2, 20, 1, 100])
 
 
-def test_other_layers_than_before_send_the_whole_scene(canvas: Canvas) -> None:
-    canvas.show(changed(rich(), more=Layer("left", [0, 1], [0, 1])))
+@pytest.mark.parametrize(
+    "other",
+    [
+        changed(rich(), more=Layer("left", [0, 1], [0, 1])),
+        replace(rich(), height=HEIGHT + 50),
+        replace(rich(), panels={name: replace(panel, box=(0.1, 0.4, 0.2, 0.9))
+                                for name, panel in rich().panels.items()}),
+    ],
+    ids=["layers", "height", "boxes"],
+)  # fmt: skip
+def test_another_layout_sends_the_whole_scene(canvas: Canvas, other: Picture) -> None:
+    canvas.show(other)
     ((message, buffers),) = canvas.messages
-    assert message["whole"] and "more" in message["layers"] and len(buffers) == 1
+    assert message["whole"] and list(message["layers"]) == list(other.layers) and len(buffers) == 1
+    assert message["height"] == other.height
 
 
 def test_the_painter_stays_small() -> None:

@@ -119,7 +119,10 @@ def _plain(text: str) -> str:
     return html.unescape(re.sub(r"</?[a-zA-Z][^>]*>", "", text))
 
 
-_CARD_TEXT = f"font-size:15px;line-height:1.5;max-width:60em;color:{INK};padding:2px 8px"
+_CARD_TEXT = (
+    "font-size:15px;line-height:1.5;max-width:60em;padding:2px 8px;"
+    f"color:var(--jp-content-font-color1,{INK})"
+)
 
 
 def check_number(
@@ -161,7 +164,7 @@ def check_number(
     except (TypeError, ValueError):
         print(f"✗ {name}: a number is needed; got {type(yours).__name__}")
         return False
-    if abs(value - right) <= 0.5000001 * 10**-decimals:
+    if _near(value, right, decimals):
         print(f"✓ {name}: {value:.{decimals}g} is right")
         return True
     why = next(

@@ -44,7 +44,7 @@ class Explorer:
     columns: ClassVar[int] = 3  # of sliders, at most
 
     def __init__(self, **values: Any) -> None:
-        self._known("control", values, self.controls)
+        self._known(values, self.controls)
         self.inputs = {n: c.widget(values.get(n)) for n, c in self.controls.items()}
         self._held = False
         self.error = ErrorLine()
@@ -82,7 +82,7 @@ class Explorer:
         Raises:
             ValueError: there is no control of that name.
         """
-        self._known("control", values, self.inputs)
+        self._known(values, self.inputs)
         self._held = True
         try:
             for name, value in values.items():
@@ -92,9 +92,9 @@ class Explorer:
         self._moved()
 
     @staticmethod
-    def _known(what: str, names: Mapping[str, Any], there: Mapping[str, Any]) -> None:
+    def _known(names: Mapping[str, Any], there: Mapping[str, Any]) -> None:
         if unknown := set(names) - set(there):
-            raise ValueError(f"no {what} {sorted(unknown)}; there are {sorted(there)}")
+            raise ValueError(f"no control {sorted(unknown)}; there are {sorted(there)}")
 
     def _canvas(self) -> Any:
         """What paints: anything with ``picture`` and ``show`` that is a widget."""

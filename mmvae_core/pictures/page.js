@@ -2,7 +2,6 @@
 const SVG = "http://www.w3.org/2000/svg";
 const NARROW = 640;               // pixels of width below which panels stand below each other
 const AIR = 4;                    // pixels between a point and a text beside it
-const stores = new WeakMap();     // by model: {scene, version of every part}
 
 const node = (parent, tag, attributes = {}) => {
   const made = document.createElementNS(SVG, tag);
@@ -14,20 +13,19 @@ const round = pixels => Math.round(pixels * 100) / 100;
 
 // One buffer holds the numbers of all layers that came: take each layer's out of it.
 function unpack(layers, buffer) {
-  const view = buffer.buffer ? buffer : new DataView(buffer);
+  const view = new DataView(buffer.buffer ?? buffer, buffer.byteOffset ?? 0, buffer.byteLength);
   let at = 0;
   const take = count => Float64Array.from({ length: count }, () => view.getFloat64(8 * at++, true));
   for (const layer of Object.values(layers)) [layer.x, layer.y] = [take(layer.n), take(layer.n)];
 }
 
+// What all views of a widget paint: {scene, version of every part}.
 function storeOf(model) {
-  let store = stores.get(model);
-  if (!store) {
-    store = { scene: null, stamp: 0, of: {}, views: new Set() };
-    stores.set(model, store);
-    merge(store, model.get("scene"), model.get("scene").numbers);
-    model.on("msg:custom", (news, buffers) => merge(store, news, buffers[0]));
-  }
+  const store = { scene: null, stamp: 0, of: {}, views: new Set() };
+  const whole = () => merge(store, model.get("scene"), model.get("scene").numbers);
+  whole();
+  model.on("change:scene", whole);   // the connection to the kernel was lost, and messages with it
+  model.on("msg:custom", (news, buffers) => merge(store, news, buffers[0]));
   return store;
 }
 
@@ -138,6 +136,7 @@ function paintPanel(group, panel, box, width) {
 
 function paintLayer(group, layer, panel, box, clip) {
   group.replaceChildren();
+  group.removeAttribute("clip-path");
   const [px, py] = placer(panel, box);
   if (layer.hover) node(group, "title").textContent = layer.hover;
   if (layer.image) {
@@ -186,11 +185,11 @@ function paintLabels(group, labels, panel, box, place) {
   }
 }
 
-function render({ model, el }) {
-  const store = storeOf(model), id = `mmvae-${Math.random().toString(36).slice(2)}`;   // one of its own
+function render(store, el) {
+  const id = `mmvae-${Math.random().toString(36).slice(2)}`;   // one of its own
   el.classList.add("mmvae-picture");
   const svg = node(el, "svg", { role: "img", "aria-labelledby": `${id}-name ${id}-alt` });
-  const words = Object.assign(document.createElement("p"), { ariaLive: "polite" });
+  const words = document.createElement("p");
   words.setAttribute("aria-live", "polite");
   const table = Object.assign(document.createElement("div"), { className: "numbers" });
   el.append(words, table);
@@ -227,13 +226,13 @@ function render({ model, el }) {
       if (fresh(`labels ${name}`) || fresh(`panels ${name}`))
         paintLabels(groups[`labels ${name}`], labels, scene.panels[name], place.boxes[name], place);
     [svg.children[0].textContent, svg.children[1].textContent] = [scene.name, scene.alt];
-    if (words.innerHTML !== scene.words) words.innerHTML = scene.words;
-    if (table.dataset.now !== scene.table) table.innerHTML = table.dataset.now = scene.table;
+    for (const [part, html] of [[words, scene.words], [table, scene.table]])
+      if (part.dataset.now !== html) part.innerHTML = part.dataset.now = html;
     painted = store.stamp;
     el.dataset.painted = painted;
     el.dispatchEvent(new CustomEvent("painted"));
   };
-  const view = { ask: () => { asked ||= requestAnimationFrame(paint); } };
+  const view = { ask: () => { if (size) asked ||= requestAnimationFrame(paint); } };   // once it is seen
   const watch = new ResizeObserver(([{ contentRect: { width } }]) => {
     if (!width || (groups && Math.min(width, NARROW) === Math.min(size, NARROW))) return;
     [size, groups] = [width, null];
@@ -243,4 +242,9 @@ function render({ model, el }) {
   watch.observe(el);
   return () => { store.views.delete(view); watch.disconnect(); cancelAnimationFrame(asked); };
 }
-export default { initialize: ({ model }) => { storeOf(model); }, render };
+// Called once a widget; `model` is another object in every call of initialize and render.
+export default () => {
+  let store;
+  return { initialize: ({ model }) => { store = storeOf(model); },
+           render: ({ el }) => render(store, el) };
+};

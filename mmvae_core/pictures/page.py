@@ -64,7 +64,7 @@ class Canvas(anywidget.AnyWidget):
         parts, texts = _parts(picture), self._told(words, table, picture)
         old, old_texts = self._known, self._texts
         self.picture, self._known, self._texts = picture, parts, texts
-        if list(parts) != list(old) or "height" in _differs(parts, old):
+        if list(parts) != list(old) or parts["layout",] != old["layout",]:
             self.sent = ["whole"]
             scene = self._scene()
             self.send(scene, [scene.pop("numbers")])
@@ -93,11 +93,13 @@ def _differs(parts: dict, old: dict) -> list:
 
 def _parts(picture: Picture) -> dict[tuple[str, ...], Any]:
     """Every part of a picture as plain values that can be compared, the numbers as bytes."""
-    parts: dict[tuple[str, ...], Any] = {("height",): picture.height}
+    boxes = [panel.box for panel in picture.panels.values()]
+    parts: dict[tuple[str, ...], Any] = {("layout",): (picture.height, boxes)}
     for name, panel in picture.panels.items():
         parts["panels", name] = (panel, tuple(map(tuple, panel.marks(picture.height))))
     for name, layer in picture.layers.items():
-        parts["layers", name] = (_look(layer), layer.x.tobytes() + layer.y.tobytes())
+        numbers = np.concatenate([layer.x, layer.y]).astype("<f8", copy=False)  # as page.js reads
+        parts["layers", name] = (_look(layer), numbers.tobytes())
     for name, labels in picture.labels.items():
         parts["labels", name] = tuple(labels)
     return parts

@@ -91,7 +91,7 @@ def _ink_of(
     marks = joined([layer for layer in shown if layer.marker])
     points = joined([layer for layer in shown if not layer.marker])
     step = np.hypot(*np.diff(points, axis=0).T)
-    step[np.isnan(step)] = 0.0
+    step[~np.isfinite(step)] = 0.0  # a gap, or 0 on a logarithmic axis
     along = np.concatenate([[0.0], step.cumsum()])
     at = np.arange(STRIDE / 2, along[-1], STRIDE)
     index = np.searchsorted(along, at, side="right") - 1

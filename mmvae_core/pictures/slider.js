@@ -5,6 +5,7 @@ function render({ model, el }) {
   const label = document.createElement("label");
   const input = Object.assign(document.createElement("input"), { type: "range", step: "any" });
   const number = document.createElement("output");
+  number.setAttribute("aria-live", "off");   // the input has said it
   label.append(input);
   label.prepend(document.createElement("span"));
   el.append(label, number);

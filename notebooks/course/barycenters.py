@@ -657,7 +657,7 @@ class Paths(Explorer):
         super().__init__(**values)
 
     def _above(self) -> list[widgets.Widget]:
-        label = widgets.HTML(f'<span style="color:{INK}">play the way from 1 to 2</span>')
+        label = widgets.HTML("play the way from 1 to 2")
         return [widgets.HBox([self.play, label], layout=widgets.Layout(align_items="center"))]
 
     def _next_frame(self, _: Any) -> None:

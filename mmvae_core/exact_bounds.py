@@ -172,6 +172,7 @@ def exact_objective(
 
     >>> world = noisy_views([1.0, 1.0])
     >>> x = balanced_points(world)
+    >>> from mmvae_core import recipes
     >>> masked = exact_objective(world, x, recipes.permutation_invariant(2))
     >>> round((world.log_evidence(x) - masked).abs().max().item(), 9)  # tight, point by point
     0.0
@@ -278,6 +279,7 @@ def why_no_elbo(tableau: Tableau) -> list[str]:
 
     Empty exactly where :attr:`Tableau.is_elbo <mmvae_core.tableau.Tableau.is_elbo>` is True.
 
+    >>> from mmvae_core import recipes
     >>> why_no_elbo(recipes.mmvm(2).tableau)[0]
     'row q(m0) is held to q(m0) and q(m1), not to the prior p alone'
     """
@@ -319,6 +321,7 @@ def bounded_evidence(tableau: Tableau) -> list[tuple[float, Bool[Tensor, " M"]]]
     Raises:
         ValueError: the tableau is no sum of ELBOs.
 
+    >>> from mmvae_core import recipes
     >>> [(w, r.int().tolist()) for w, r in bounded_evidence(recipes.vae(2).tableau)]
     [(1.0, [1, 0]), (1.0, [0, 1])]
     """
@@ -344,6 +347,7 @@ def edited(tableau: Tableau, part: str, row: int, column: int, value: Number | b
     Raises:
         ValueError: there is no such cell, or the result is no tableau.
 
+    >>> from mmvae_core import recipes
     >>> edited(recipes.wb_vae(2).tableau, "kl", 0, 0, 0.5).is_elbo
     False
     """
@@ -375,6 +379,7 @@ def weight_text(value: float) -> str:
 def row_sum(tableau: Tableau, row: int, most: int = 2) -> str:
     """The part of the objective that a row stands for, with at most so many KLs written out.
 
+    >>> from mmvae_core import recipes
     >>> row_sum(recipes.mopoe(2).tableau, 2)
     '1/3 { E log p(m0, m1 | z) − KL(q ‖ p) }'
     """

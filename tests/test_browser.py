@@ -1,9 +1,8 @@
-"""Every explorer and every notebook in a real browser.
+"""Every explorer of the course in a real browser.
 
 All subclasses of ``Explorer`` in the course are put into one notebook; each of their controls goes
 to both ends and to the middle by keyboard, each preset is pressed, and what the SVG painter has put
-on the page is compared with the description of that state, made in this process. Then every
-notebook runs in the browser, and its predictions are answered.
+on the page is compared with the description of that state, made in this process.
 """
 
 from __future__ import annotations
@@ -17,13 +16,12 @@ from typing import Any
 
 import nbformat
 import pytest
-from browser import ROOT, Lab, artefacts, follows, lab, notebook, painted, problems
+from browser import Lab, artefacts, follows, lab, notebook, problems
 
 from mmvae_core.pictures.controls import Choice, Range
 from mmvae_core.pictures.explorer import Explorer
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
-NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 
 
 def explorers() -> list[type[Explorer]]:
@@ -191,48 +189,6 @@ def test_an_explorer_fits_a_projector_and_a_phone(kind: type[Explorer], gallery:
         assert cut == []
     finally:
         gallery.set_viewport_size({"width": 1280, "height": 720})
-
-
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_notebook_runs_and_its_predictions_reveal(name: str, server: Lab) -> None:
-    path = server.root / "notebooks" / name
-    copy = nbformat.read(path, 4)
-    for cell in copy.cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            cell.source = cell.source.replace("smoke = False", "smoke = True")
-    nbformat.write(copy, path)
-    with notebook(server, f"notebooks/{name}") as page:
-        assert problems(page) == []
-        for quiz in page.locator(".prediction").all():
-            quiz.scroll_into_view_if_needed()
-            assert quiz.locator(".mmvae-picture, .js-plotly-plot").count() == 0
-            commit = quiz.get_by_role("button", name="Commit, then show me")
-            assert commit.is_disabled()
-            quiz.get_by_role("radio").first.check()
-            commit.click()
-            quiz.get_by_text(re.compile("As you said|You said")).wait_for()
-            for picture in quiz.locator(".mmvae-picture").all():
-                picture.locator("svg g.layers").first.wait_for(state="attached")
-                assert painted(picture)["layers"]
-        assert problems(page) == []
-
-
-def test_a_view_made_later_shows_the_state_of_now(server: Lab) -> None:
-    """The picture has changed since its widget was made; and it is shown twice."""
-    from course.two_experts import TwoExperts
-
-    make = "from course.two_experts import TwoExperts\nexplorer = TwoExperts()\n"
-    cells = [make + "explorer.set(rho=-0.5)\nexplorer", "explorer.set(rho=-0.7)\nexplorer"]
-    nbformat.write(book(cells), server.root / "twice.ipynb")
-    explorer = TwoExperts()
-    explorer.set(rho=-0.7)
-    with notebook(server, "twice.ipynb") as page:
-        pictures = page.locator(".mmvae-picture")
-        pictures.nth(1).locator("g.layers").first.wait_for(state="attached")
-        for picture in pictures.all():
-            picture.scroll_into_view_if_needed()
-            follows(picture, lambda: explorer.picture(explorer.now))
-        assert problems(page) == []
 
 
 def test_an_error_in_a_cell_is_a_problem(server: Lab) -> None:

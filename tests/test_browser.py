@@ -191,6 +191,24 @@ def test_an_explorer_fits_a_projector_and_a_phone(kind: type[Explorer], gallery:
         gallery.set_viewport_size({"width": 1280, "height": 720})
 
 
+def test_a_view_made_later_shows_the_state_of_now(server: Lab) -> None:
+    """The picture has changed since its widget was made; and it is shown twice."""
+    from course.two_experts import TwoExperts
+
+    make = "from course.two_experts import TwoExperts\nexplorer = TwoExperts()\n"
+    cells = [make + "explorer.set(rho=-0.5)\nexplorer", "explorer.set(rho=-0.7)\nexplorer"]
+    nbformat.write(book(cells), server.root / "twice.ipynb")
+    explorer = TwoExperts()
+    explorer.set(rho=-0.7)
+    with notebook(server, "twice.ipynb") as page:
+        pictures = page.locator(".mmvae-picture")
+        pictures.nth(1).locator("g.layers").first.wait_for(state="attached")
+        for picture in pictures.all():
+            picture.scroll_into_view_if_needed()
+            follows(picture, lambda: explorer.picture(explorer.now))
+        assert problems(page) == []
+
+
 def test_an_error_in_a_cell_is_a_problem(server: Lab) -> None:
     """The harness itself: it sees an exception, and one that a callback raised."""
     cells = [

@@ -59,12 +59,13 @@ def test_the_reader_predicts_chooses_and_presses_a_mark() -> None:
         page.mouse.move(*page.evaluate(_PLACE, "vae"), steps=5)  # which no other mark is near
         explorer.locator(".hoverlayer", has_text="3 seeds").wait_for()
         samples = explorer.get_by_role("img", name="what VAE generates from each view")
-        for _ in range(10):  # plotly counts a click only where it has found the mark before
+        for _ in range(4):  # plotly counts a click only where it has found the mark before
             page.mouse.move(*page.evaluate(_PLACE, "vae"), steps=5)
             page.mouse.click(*page.evaluate(_PLACE, "vae"))
             with suppress(TimeoutError):
                 samples.wait_for(timeout=6000)
                 break
+        explorer.screenshot(path=browser.artefacts() / "07_comparison.png")
         assert samples.count() == 1
         assert browser.problems(page) == []
         explorer.screenshot(path=browser.artefacts() / "07_comparison.png")

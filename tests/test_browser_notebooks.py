@@ -41,21 +41,3 @@ def test_a_notebook_runs_and_its_predictions_reveal(name: str, server: Lab) -> N
                 picture.locator("svg g.layers").first.wait_for(state="attached")
                 assert painted(picture)["layers"]
         assert problems(page) == []
-
-
-def test_a_view_made_later_shows_the_state_of_now(server: Lab) -> None:
-    """The picture has changed since its widget was made; and it is shown twice."""
-    from course.two_experts import TwoExperts
-
-    make = "from course.two_experts import TwoExperts\nexplorer = TwoExperts()\n"
-    cells = [make + "explorer.set(rho=-0.5)\nexplorer", "explorer.set(rho=-0.7)\nexplorer"]
-    nbformat.write(book(cells), server.root / "twice.ipynb")
-    explorer = TwoExperts()
-    explorer.set(rho=-0.7)
-    with notebook(server, "twice.ipynb") as page:
-        pictures = page.locator(".mmvae-picture")
-        pictures.nth(1).locator("g.layers").first.wait_for(state="attached")
-        for picture in pictures.all():
-            picture.scroll_into_view_if_needed()
-            follows(picture, lambda: explorer.picture(explorer.now))
-        assert problems(page) == []

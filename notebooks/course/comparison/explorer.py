@@ -268,7 +268,8 @@ class Plotted(widgets.VBox):
         for trace in self.figure.data:
             if trace.hovertemplate:
                 name = trace.name.split()[-1]
-                trace.on_click(lambda *_, name=name: pressed(name))
+                # Every trace is told of every click, most of them that none of their marks was hit.
+                trace.on_click(lambda _, hit, __, name=name: hit.point_inds and pressed(name))
         self.show(picture, words, table)
 
     def show(self, picture: Picture, words: str, table: page.Table | None) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 import plotly.graph_objects as go
+from course.comparison.explorer import Told  # a FigureWidget that does not listen
 
 from mmvae_core.pictures.explorer import Explorer
 from mmvae_core.pictures.picture import WIDTH, Label, Layer, Picture
@@ -77,7 +78,7 @@ def _look(layer: Layer) -> dict[str, Any]:
     return look
 
 
-def _figure(picture: Picture) -> go.FigureWidget:
+def _figure(picture: Picture) -> Told:
     number = {name: i for i, name in enumerate(picture.panels, 1)}
     data = _data(picture)
     traces = []
@@ -100,7 +101,7 @@ def _figure(picture: Picture) -> go.FigureWidget:
                 shared, domain=domain, anchor=f"{other}{number[name]}", visible=axis in panel.axes,
                 range=np.log10(limits) if kind == "log" else limits, type=kind,
             )  # fmt: skip
-    figure = go.FigureWidget(traces)
+    figure = Told(traces)
     figure.update_layout(
         template="none", width=WIDTH, height=picture.height, margin=dict(l=0, r=0, t=0, b=0),
         showlegend=False, hovermode=False, dragmode=False, font=dict(family=FONT, size=13,

@@ -53,7 +53,7 @@ def kernel(kind: Any, presses: int) -> list[float]:
         ends = getattr(control, "min", None), getattr(control, "max", None)
         for value in () if ends[0] is None else np.linspace(*ends, presses):
             steps = round((value - control.min) / control.step)
-            at = start | {name: control.min + steps * control.step}
+            at = start | {name: min(control.max, round(control.min + steps * control.step, 10))}
             begin = time.perf_counter()
             explorer.picture(explorer.state(**at))
             ms.append(1e3 * (time.perf_counter() - begin))

@@ -17,6 +17,7 @@ from course.comparison.explorer import PlaneOfRuns, predict_the_leader
 from course.comparison.results import SCORES, Results, spread
 from course.comparison.states import Mark, Speed
 from PIL import Image
+from plotly.callbacks import Points
 from torch import Tensor, nn
 
 from mmvae_core import recipes, subsets
@@ -138,8 +139,9 @@ def test_a_pressed_mark_shows_its_samples(results: Results, tmp_path: Path) -> N
     explorer.choose("vae")
     assert "<img" not in explorer.words(explorer.now), "polymnist has no sheet of vae"
     mvae = next(trace for trace in explorer.canvas.figure.data if trace.name == "plane mvae")
-    for callback in mvae._click_callbacks:
-        callback(mvae, None, None)
+    for hit, shown in (([], False), ([0], True)):  # plotly tells every trace of every click
+        mvae._dispatch_on_click(Points(point_inds=hit), None)
+        assert ("<img" in explorer.words(explorer.now)) is shown
     for data, recipe in (("polymnist", "mvae"), ("digits", "vae"), ("digits", "mvae")):
         explorer.inputs["data"].value = data
         explorer.choose(recipe)

@@ -194,8 +194,12 @@ def notebook(lab: Lab, path: str, *, run: bool = True) -> Iterator[Any]:
             page.set_default_timeout(30_000)
         yield page
     finally:
-        page.evaluate("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.shutdown()")
-        page.context.close()
+        try:
+            page.evaluate(
+                "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.shutdown()"
+            )
+        finally:
+            page.context.close()
 
 
 # An exception in a widget's callback or message handler belongs to no cell: JupyterLab hides it in

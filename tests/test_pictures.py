@@ -14,6 +14,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 from scipy.optimize import minimize
+from traitlets import TraitError
 
 from mmvae_core.pictures.controls import Choice, Range
 from mmvae_core.pictures.explorer import Explorer
@@ -122,6 +123,9 @@ def test_ticks_stand_at_steps_names_and_powers_of_ten() -> None:
     assert [text for _, text in fine] == ["0", "0.1", "0.2", "0.3"]
 
 
+LOG = {"p": Panel((0, 1, 0, 1), up=(1, 9), log="y")}
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
@@ -129,6 +133,7 @@ def test_ticks_stand_at_steps_names_and_powers_of_ten() -> None:
         (lambda: Layer("p", [1], [1], dash="wavy"), "dash must be one of"),
         (lambda: Label(0, 0, "a", side="up"), "side must be one of"),
         (lambda: Picture(100, {}, {"l": Layer("p", [0], [0])}), "no panel ['p']"),
+        (lambda: Picture(9, LOG, {"l": Layer("p", [1], [1], fill=0.2)}), "must be positive; got 0"),
     ],
 )
 def test_nonsense_is_refused(make: Callable[[], Any], says: str) -> None:
@@ -174,6 +179,7 @@ def test_one_message_carries_what_is_new_and_nothing_else(canvas: Canvas) -> Non
     assert list(message["layers"]) == ["marks"]
     assert not message["panels"] and not message["labels"] and "table" not in message
     assert message["words"] == "other words"
+    assert message["layers"]["marks"] == {"n": 2}  # it looks as before
     np.testing.assert_array_equal(np.frombuffer(numbers), [0.2, 20, 1, 100])
 
 
@@ -308,6 +314,13 @@ def test_an_exception_is_shown_and_clears_itself() -> None:
 def test_an_unknown_control_is_named(call: Callable[[], Any]) -> None:
     with pytest.raises(ValueError, match=r"no control \['y'\]; there are \['sign', 'x'\]"):
         call()
+
+
+def test_controls_that_are_set_move_all_or_none() -> None:
+    explorer = Root()
+    with pytest.raises(TraitError):
+        explorer.set(x=9.0, sign=7)
+    assert explorer.values() == {"x": 4.0, "sign": 1} and explorer.now == 2.0
 
 
 def test_the_example_for_contributors_works() -> None:

@@ -114,7 +114,6 @@ class Slider(anywidget.AnyWidget):
     label = traitlets.Unicode("").tag(sync=True)
     spoken = traitlets.Unicode("").tag(sync=True)
     color = traitlets.Unicode(INK).tag(sync=True)
-    disabled = traitlets.Bool(False).tag(sync=True)
 
     def __init__(self, label: str, spoken: str, value: float | int, **options: Any) -> None:
         # The ends first: a value is checked against them.

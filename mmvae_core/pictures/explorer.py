@@ -77,16 +77,21 @@ class Explorer:
         return {name: control.value for name, control in self.inputs.items()}
 
     def set(self, **values: Any) -> None:
-        """Move several controls at once and draw once.
+        """Move several controls at once and draw once; all of them, or none.
 
         Raises:
             ValueError: there is no control of that name.
+            TraitError: a control cannot take its value.
         """
         self._known(values, self.inputs)
-        self._held = True
+        before, self._held = self.values(), True
         try:
             for name, value in values.items():
                 self.inputs[name].value = value
+        except Exception:
+            for name in values:
+                self.inputs[name].value = before[name]
+            raise
         finally:
             self._held = False
         self._moved()

@@ -33,13 +33,13 @@ function merge(store, news, buffer) {
   unpack(news.layers, buffer);
   if (news.whole) [store.scene, store.of] = [structuredClone({ ...news, numbers: null }), {}];
   const stamp = (store.stamp += 1), scene = store.scene;
-  if (news.whole) store.whole = stamp;
+  for (const kind of ["whole", "rooms"]) if (news[kind]) store[kind] = stamp;
   for (const kind of ["panels", "layers", "labels"])
     for (const [name, value] of Object.entries(news[kind])) {
-      scene[kind][name] = value;
+      scene[kind][name] = kind === "layers" ? { ...scene[kind][name], ...value } : value;
       store.of[`${kind} ${name}`] = stamp;
     }
-  for (const key of ["name", "alt", "words", "table"])
+  for (const key of ["name", "alt", "words", "table", "rooms"])
     if (news[key] !== undefined) scene[key] = news[key];
   for (const view of store.views) view.ask();
 }
@@ -212,7 +212,7 @@ function render(store, el) {
   };
   const paint = () => {
     asked = 0;
-    const { scene, of } = store, all = painted < store.whole || !groups;
+    const { scene, of } = store, all = !groups || painted < store[place.narrow ? "rooms" : "whole"];
     if (all) build(scene);
     const fresh = key => all || of[key] > painted, names = Object.keys(scene.panels);
     for (const name of names)

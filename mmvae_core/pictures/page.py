@@ -73,17 +73,17 @@ class Canvas(anywidget.AnyWidget):
         changed = {key: text for key, text in texts.items() if text != old_texts[key]}
         self.sent = [" ".join(key) for key in news] + list(changed)
         if self.sent:
-            message, numbers = _message(news)
+            message, numbers = _message(news, old)
             self.send(message | changed, [numbers])
 
     def _told(self, words: str, table: Table | None, picture: Picture | None = None) -> dict:
         picture = picture or self.picture
         return {"name": picture.name, "alt": picture.alt, "words": words,
-                "table": table_html(*table) if table else ""}  # fmt: skip
+                "table": table_html(*table) if table else "", "rooms": _rooms(picture)}  # fmt: skip
 
     def _scene(self) -> dict[str, Any]:
         message, numbers = _message(self._known)
-        size = {"width": WIDTH, "height": self.picture.height, "rooms": _rooms(self.picture)}
+        size = {"width": WIDTH, "height": self.picture.height}
         return message | self._texts | size | {"whole": True, "numbers": numbers}
 
 
@@ -123,13 +123,14 @@ def _rooms(picture: Picture) -> dict[str, dict[str, Any]]:
         ticks = max((len(text) for _, text in panel.marks(picture.height)[1]), default=0)
         before = [(18.0 if panel.ylabel else 0.0) + (14.0 + 9.5 * ticks if ticks else 8.0)]
         after, below = [12.0], [42.0 if panel.xlabel else 24.0 if "x" in panel.axes else 4.0]
-        size = (right - panel.box[0]) * WIDTH
-        for label in picture.labels.get(name, ()):
-            x, y = panel.placed(label.x, label.y, picture.height) + label.shift
-            wide, anchor = LETTER * label.size * len(label.text) + 8, label.anchor[0]
-            before.append(anchor * wide - x)
-            after.append(x + (1 - anchor) * wide - size)
-            below.append(18 - y)
+        if labels := picture.labels.get(name, ()):
+            at = panel.placed(*np.transpose([(one.x, one.y) for one in labels]), picture.height)
+            x, y = np.transpose(at + [one.shift for one in labels])
+            wide = np.array([LETTER * one.size * len(one.text) + 8 for one in labels])
+            share = np.array([one.anchor[0] for one in labels])
+            before.append(float((share * wide - x).max()))
+            after.append(float((x + (1 - share) * wide).max() - (right - panel.box[0]) * WIDTH))
+            below.append(float(18 - y.min()))
         rooms[name] = {"host": (hosts or [name])[0], "before": min(max(before), 100.0),
                        "after": min(max(after), 90.0), "below": max(below)}  # fmt: skip
     return rooms
@@ -144,7 +145,10 @@ _PANEL = ("box", "title", "across", "up", "xlabel", "ylabel", "log", "axes")
 _LOOK = [f.name for f in fields(Layer) if f.name not in ("x", "y", "image")]
 
 
-def _message(parts: dict[tuple[str, ...], Any]) -> tuple[dict[str, Any], bytes]:
+def _message(
+    parts: dict[tuple[str, ...], Any], old: dict[tuple[str, ...], Any] | None = None
+) -> tuple[dict[str, Any], bytes]:
+    """What the page is told of ``parts``: only numbers of a layer that looks as in ``old``."""
     message: dict[str, Any] = {"panels": {}, "layers": {}, "labels": {}}
     numbers = []
     for key, part in parts.items():
@@ -154,15 +158,18 @@ def _message(parts: dict[tuple[str, ...], Any]) -> tuple[dict[str, Any], bytes]:
             message["panels"][key[1]] = plain | {"marks": marks}
         elif key[0] == "layers":
             look, points = part
-            message["layers"][key[1]] = _layer_message(look, len(points) // 16)
+            same = old is not None and key in old and old[key][0] == look
+            message["layers"][key[1]] = {"n": len(points) // 16} | (
+                {} if same else _layer_message(look)
+            )
             numbers.append(points)
         elif key[0] == "labels":
             message["labels"][key[1]] = [_label_message(label) for label in part]
     return message, b"".join(numbers)
 
 
-def _layer_message(look: tuple, count: int) -> dict[str, Any]:
-    plain = dict(zip([*_LOOK, "image"], look, strict=True), n=count)
+def _layer_message(look: tuple) -> dict[str, Any]:
+    plain = dict(zip([*_LOOK, "image"], look, strict=True))
     plain["pattern"] = " ".join(map(str, DASHES[plain.pop("dash")])) or "none"
     if plain["marker"]:
         plain["symbol"], plain["open"] = symbol(plain["marker"]), plain["marker"] in _OPEN

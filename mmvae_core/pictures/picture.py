@@ -49,6 +49,13 @@ class Picture:
         wanted = {layer.panel for layer in self.layers.values()} | set(self.labels)
         if unknown := wanted - set(self.panels):
             raise ValueError(f"no panel {sorted(unknown)}; there are {sorted(self.panels)}")
+        for name, layer in self.layers.items():
+            log = "y" in self.panels[layer.panel].log
+            if log and layer.fill and not layer.closed and layer.base <= 0:
+                raise ValueError(
+                    f"layer {name!r}: on a logarithmic axis the base of an area must be positive; "
+                    f"got {layer.base}"
+                )
 
     def __repr__(self) -> str:
         return self.alt

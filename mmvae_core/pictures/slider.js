@@ -19,7 +19,6 @@ function render({ model, el }) {
     const value = model.get("value");
     input.min = model.get("min");
     input.max = model.get("max");
-    input.disabled = model.get("disabled");
     if (Number(input.value) !== value) input.value = value;
     number.textContent = value.toFixed(model.get("decimals")).replace("-", "\u2212");
     label.firstChild.textContent = model.get("label");

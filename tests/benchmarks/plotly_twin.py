@@ -1,22 +1,36 @@
-"""The same explorer with plotly as its painter: what ``slider_latency.py`` compares with."""
+"""What ``slider_latency.py`` compares with: plotly as the painter, and a picture of one point."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import ipywidgets as widgets
 import numpy as np
 import plotly.graph_objects as go
 from course.comparison.explorer import Told  # a FigureWidget that does not listen
 
+from mmvae_core.pictures.controls import Range
 from mmvae_core.pictures.explorer import Explorer
-from mmvae_core.pictures.picture import WIDTH, Label, Layer, Picture
+from mmvae_core.pictures.picture import WIDTH, Label, Layer, Panel, Picture
 from mmvae_core.pictures.style import FONT, INK, MUTED
 
 MARKERS = {"o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond",
            "d": "diamond-tall", "P": "cross", "X": "x", "h": "hexagon", "p": "pentagon",
            "*": "star", "<": "triangle-left", ">": "triangle-right", "x": "x-thin"}  # fmt: skip
 ACROSS, UP = {0.0: "right", 0.5: "center", 1.0: "left"}, {0.0: "top", 0.5: "middle", 1.0: "bottom"}
+
+
+class Bare(Explorer):
+    """Nothing to compute and next to nothing to paint."""
+
+    controls: ClassVar = {"x": Range("x", "place of the point", 0.0, 0.0, 1.0)}
+
+    def state(self, x: float) -> float:
+        return x
+
+    def picture(self, x: float) -> Picture:
+        point = Layer("p", [x], [0.5], marker="o", size=9)
+        return Picture(200, {"p": Panel((0.1, 0.9, 0.2, 0.9))}, {"point": point}, name="a point")
 
 
 def twin(explorer: Explorer, css: str) -> widgets.Widget:

@@ -23,7 +23,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +61,16 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Lab:
-    """A running JupyterLab: its address with the token, the folder it serves, and a browser."""
+    """A running JupyterLab: its address with the token, the folder it serves, and a browser.
+
+    ``idle`` are pages in which JupyterLab is there and no notebook is open.
+    """
 
     url: str
     token: str
     root: Path
     browser: Any
+    idle: list[Any] = field(default_factory=list)
 
 
 def chromium() -> str | None:
@@ -161,56 +165,68 @@ def _await(url: str, server: subprocess.Popen, log: Path) -> None:
 
 
 @contextmanager
-def notebook(lab: Lab, path: str, *, run: bool = True) -> Iterator[Any]:
-    """Open ``path`` (inside the lab's folder) in a fresh browser and run all its cells.
+def notebook(lab: Lab, path: str) -> Iterator[Any]:
+    """Open ``path`` (inside the lab's folder), alone on its page, and run all its cells.
 
     Yields:
         Playwright's page. Its attribute ``console`` holds the errors the page has logged.
     """
-    page = lab.browser.new_context(viewport=VIEWPORT).new_page()
+    page = lab.idle.pop() if lab.idle else _fresh(lab)
+    page.console.clear()
+    page.set_default_timeout(RUN_S * 1000)
     try:
-        page.console = []
-        page.on("pageerror", lambda error: page.console.append(str(error)))
-        page.goto(f"{lab.url}/lab/tree/{path}?token={lab.token}&reset")
-        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=START_S * 1000)
+        page.evaluate(_OPEN, path)
         page.wait_for_function(
-            """() => { const panel = window.jupyterapp?.shell.currentWidget;
-                       return panel?.sessionContext?.session?.kernel?.status === 'idle'; }""",
-            timeout=START_S * 1000,
+            "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+            ".status === 'idle'"
         )
-        page.evaluate(_LISTEN)
-        # The file browser would take a third of the picture's width.
-        page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
-        if run:
-            page.set_default_timeout(RUN_S * 1000)
-            page.evaluate(
-                "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
-                ".then(() => null)"
-            )
-            page.wait_for_function(
-                "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
-                ".status === 'idle'"
-            )
-            page.set_default_timeout(30_000)
+        page.set_default_timeout(30_000)
         yield page
-    finally:
-        try:
-            page.evaluate(
-                "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.shutdown()"
-            )
-        finally:
-            page.context.close()
+        page.evaluate(_CLOSE)
+    except BaseException:
+        page.context.close()
+        raise
+    lab.idle.append(page)
+
+
+def _fresh(lab: Lab) -> Any:
+    """JupyterLab in a page of its own. The file browser would take a third of its width."""
+    page = lab.browser.new_context(viewport=VIEWPORT).new_page()
+    page.console = []
+    page.on("pageerror", lambda error: page.console.append(str(error)))
+    page.goto(f"{lab.url}/lab?token={lab.token}&reset")
+    page.wait_for_function("() => window.jupyterapp?.restored", timeout=START_S * 1000)
+    page.evaluate(
+        "() => window.jupyterapp.restored.then(() => window.jupyterapp.shell.collapseLeft())"
+    )
+    return page
 
 
 # An exception in a widget's callback or message handler belongs to no cell: JupyterLab hides it in
 # its log. The kernel announces it all the same.
-_LISTEN = """
-() => {
+_OPEN = """
+async path => {
+  const { commands, shell } = window.jupyterapp;
+  const panel = await commands.execute('docmanager:open', { path, factory: 'Notebook' });
+  const { sessionContext: session } = panel;
+  await panel.context.ready;
+  await session.ready;
   window.kernelErrors = [];
-  window.jupyterapp.shell.currentWidget.sessionContext.iopubMessage.connect((_, message) => {
+  session.iopubMessage.connect((_, message) => {
     if (message.header.msg_type === 'error')
       window.kernelErrors.push(message.content.ename + ': ' + message.content.evalue);
   });
+  await commands.execute('notebook:run-all-cells');
+  shell.activateById(panel.id);
+}
+"""
+
+_CLOSE = """
+async () => {
+  const panel = window.jupyterapp.shell.currentWidget;
+  await panel.sessionContext.shutdown();
+  panel.context.model.dirty = false;   // nothing is to be kept
+  panel.close();
 }
 """
 

@@ -105,6 +105,39 @@ def test_numbers_that_are_no_pictures_are_passed_on() -> None:
 VIEW = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
 
 
+def spoilt(value: float) -> torch.Tensor:
+    """Vectors, one of which holds ``value`` in row 2."""
+    vectors = torch.randn(4, 3)
+    vectors[2, 1] = value
+    return vectors
+
+
+def test_what_an_absent_view_holds_is_never_looked_at():
+    present = torch.tensor([[True, True]] * 2 + [[True, False]] + [[True, True]])
+    for value in (float("nan"), float("inf")):
+        data = MultimodalDataset(x=(VIEW, spoilt(value)), present=present)
+        assert data.batch(torch.arange(4)).x[1][2].tolist() == [0, 0, 0]
+
+
+def test_arrays_and_lists_make_the_same_data_as_tensors():
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (4, 1, 2, 2), dtype=np.uint8)
+    vector = rng.normal(size=(4, 3)).astype(np.float32)
+    picture.flags.writeable = False  # as a memory map is
+    mask = np.array([[True, True], [True, False], [False, True], [True, True]])
+    data = MultimodalDataset(x=[picture, vector], label=[3, 0, 1, 0], present=mask)
+    same = MultimodalDataset(
+        x=(torch.tensor(picture), torch.tensor(vector)), label=torch.tensor([3, 0, 1, 0]),
+        present=torch.tensor(mask),
+    )  # fmt: skip
+    one, other = (d.batch(torch.arange(4)) for d in (data, same))
+    assert all(torch.equal(a, b) for a, b in zip(one.x, other.x, strict=True))
+    assert torch.equal(one.present, other.present) and torch.equal(one.label, other.label)
+    assert data.label.dtype == torch.int64
+    int32 = MultimodalDataset(x=(picture,), label=np.array([1, 2, 3, 4], dtype=np.int32))
+    assert int32.label.tolist() == [1, 2, 3, 4] and int32.label.dtype == torch.int64
+
+
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
@@ -115,8 +148,25 @@ VIEW = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
         ({"x": (VIEW, VIEW), "names": ("a", "a")}, "2 distinct names"),
         ({"x": (VIEW,), "present": torch.ones(4, 2).bool()}, r"present .* shape \[4, 1\]"),
         ({"x": (VIEW,), "present": torch.ones(4, 1)}, "bool tensor .* got torch.float32"),
-        ({"x": (VIEW,), "label": torch.arange(3)}, r"label .* shape \[4\]; got torch.int64 \[3\]"),
-        ({"x": (VIEW,), "label": torch.zeros(4)}, "int64 .* got torch.float32"),
+        ({"x": (VIEW,), "label": torch.arange(3)}, r"4 whole numbers.* got torch.int64 .* \[3\]"),
+        ({"x": (VIEW,), "label": torch.zeros(4)}, "whole numbers.* got torch.float32"),
+        ({"x": (VIEW,), "label": list("aabb")}, "whole numbers.* got <U1 .* numbers names"),
+        ({"x": (VIEW,), "label": [0, 1, -1, 2]}, "counted from 0; got -1 in row 2"),
+        ({"x": VIEW}, r"tuple .* got a Tensor of shape \[4, 1, 2, 2\]. Write x=\(view,\)"),
+        ({"x": VIEW.numpy()}, "tuple .* got a ndarray"),
+        ({"x": {"a": VIEW}}, "tuple .* got a dict"),
+        ({"x": ([1, 2],)}, r"x\[0\] must be a tensor or an array of numbers; got \[1, 2\]"),
+        ({"x": (np.array([["a"]] * 4),)}, r"x\[0\] must be a tensor or an array of numbers"),
+        ({"x": (VIEW, VIEW), "names": "ab"}, "tuple .* got the text 'ab'"),
+        ({"x": (VIEW,), "names": ("a+b",)}, r"without \+ .* got 'a\+b'"),
+        ({"x": (VIEW,), "names": ("../a",)}, "names of subsets and files"),
+        ({"x": (VIEW,), "names": ("..",)}, "names of subsets and files"),
+        ({"x": (VIEW,), "names": ("",)}, "names of subsets and files"),
+        ({"x": (VIEW,), "names": ("prior",)}, "none of .'prior', 'self'.; got 'prior'"),
+        ({"x": (VIEW,), "names": (3,)}, "must be a text"),
+        ({"x": (spoilt(float("nan")),)}, "finite numbers; got nan in row 2, and 1 rows"),
+        ({"x": (spoilt(float("-inf")),), "names": ("sound",)}, "sound .* got -inf in row 2"),
+        ({"x": (VIEW, 255 * VIEW.float().fill_(1))}, r"m1 .* \[0, 1\] .*got 255 in row 0, and 4"),
         ({"x": (VIEW, VIEW.to("meta"))}, r"one device; got \['cpu', 'meta'\].* \.to\(device\)"),
     ],
 )

@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmvae_core import subsets
@@ -21,6 +23,8 @@ from mmvae_core import subsets
 __all__ = ["Batch", "MultimodalDataset"]
 
 WHITE = 255  # the largest value of a uint8 pixel
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+RESERVED = ("prior", "self")  # what results say instead of a modality
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,16 +59,19 @@ class MultimodalDataset:
     """M views of N samples, the whole set in memory.
 
     Args:
-        x: one tensor a modality: pictures as uint8 of shape ``[N, C, H, W]``, anything else
-            (vectors, one-hot labels) as float32 ``[N, ...]``, which is passed on as it is. Shapes
-            may differ between modalities, the number of samples may not.
-        label: the class of each sample; None where there are no classes.
-        names: one name a modality; ``m0, m1, ...`` where none are given.
-        present: which modality exists for which sample; all of them where not given.
+        x: one tensor or NumPy array a modality: pictures ``[N, C, H, W]`` as uint8, or as float32
+            in [0, 1]; anything else (vectors, one-hot labels) as float32 ``[N, ...]``, which is
+            passed on as it is. Shapes may differ between modalities, the number of samples not.
+        label: the class of each sample, whole numbers from 0; None where there are no classes.
+        names: one name a modality; ``m0, m1, ...`` where none are given. Results name subsets
+            (``m0+m1``) and files after them.
+        present: which modality exists for which sample; all of them where not given. What an
+            absent view holds is never looked at.
         name: what the set is called in figures and in results.
 
     Raises:
-        ValueError: the parts do not fit together.
+        ValueError: the parts do not fit together, or a view that is present holds NaN, infinity
+            or, of a picture, values outside [0, 1]; the message names modality and row.
 
     To hide modalities, replace the mask: ``dataclasses.replace(data, present=mask)``.
 
@@ -75,20 +82,26 @@ class MultimodalDataset:
     (('m0', 'm1'), torch.Size([2, 1, 2, 2]), [3, 0])
     """
 
-    x: tuple[Num[Tensor, "N ..."], ...]
-    label: Int[Tensor, " N"] | None = None
-    names: tuple[str, ...] = ()
-    present: Bool[Tensor, "N M"] = None  # type: ignore[assignment]  # filled in below
+    x: Any  # a tuple of tensors [N, ...] once it is made
+    label: Any = None  # an int64 tensor [N], or None
+    names: Any = ()
+    present: Any = None  # a bool tensor [N, M]
     name: str = "data"
 
     def __post_init__(self) -> None:
-        # The dataclass is frozen; filling in what was left out is part of making it.
-        object.__setattr__(self, "x", tuple(self.x))
-        names = tuple(self.names) or tuple(f"m{m}" for m in range(len(self.x)))
-        object.__setattr__(self, "names", names)
-        _check_views(self.x, names)
-        object.__setattr__(self, "present", _presence(self.x, self.present))
-        _check_rows(self)
+        # The dataclass is frozen; bringing the parts into their form is part of making it.
+        x = _views(self.x)
+        names = _names(self.names, len(x))
+        _check_views(x, names)
+        for part, value in {
+            "x": x,
+            "names": names,
+            "label": _labels(self.label, len(x[0]), x[0].device),
+            "present": _presence(self.present, x),
+        }.items():
+            object.__setattr__(self, part, value)
+        _check_device(self)
+        _check_values(self)
 
     def __len__(self) -> int:
         return len(self.x[0])
@@ -193,49 +206,120 @@ class MultimodalDataset:
         return indices
 
 
-def _check_views(x: tuple[Tensor, ...], names: tuple[str, ...]) -> None:
-    """Views: at least one, uint8 or float32, equally many samples, one distinct name each."""
+def _tensor(name: str, values: Any) -> Tensor:
+    """A tensor as it is, an array of numbers as a tensor that shares its memory where it can."""
+    if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
+        return torch.from_numpy(values if values.flags.writeable else values.copy())
+    if not isinstance(values, Tensor):
+        raise ValueError(f"{name} must be a tensor or an array of numbers; got {values!r:.60}")
+    return values
+
+
+def _views(x: Any) -> tuple[Tensor, ...]:
+    """One tensor a modality."""
+    if not isinstance(x, (tuple, list)):
+        got = f"a {type(x).__name__}" + (
+            f" of shape {list(x.shape)}" if hasattr(x, "shape") else ""
+        )
+        raise ValueError(
+            f"x must be a tuple with one tensor a modality; got {got}. Write x=(view,)"
+        )
     if not x:
         raise ValueError("a data set needs at least one modality; x is empty")
-    if len(names) != len(x) or len(set(names)) != len(names):
-        raise ValueError(f"names must hold {len(x)} distinct names, one a modality; got {names}")
+    return tuple(_tensor(f"x[{m}]", view) for m, view in enumerate(x))
+
+
+def _names(names: Any, count: int) -> tuple[str, ...]:
+    """One distinct name a modality, of which names of subsets and of files can be made."""
+    if isinstance(names, str):
+        raise ValueError(f"names must be a tuple with one name a modality; got the text {names!r}")
+    names = tuple(names) or tuple(f"m{m}" for m in range(count))
+    if len(names) != count or len(set(names)) != len(names):
+        raise ValueError(f"names must hold {count} distinct names, one a modality; got {names}")
+    for name in names:
+        usable = isinstance(name, str) and name.strip(" .") and name.isprintable()
+        if not usable or set(name) & set("+/\\:") or name in RESERVED:
+            raise ValueError(
+                "a modality's name stands in names of subsets and files, so it must be a text "
+                f"without + / \\ : that is none of {RESERVED}; got {name!r}"
+            )
+    return names
+
+
+def _check_views(x: tuple[Tensor, ...], names: tuple[str, ...]) -> None:
+    """Views: uint8 or float32, equally many samples."""
     for label, view in zip(names, x, strict=True):
         if view.dtype not in (torch.uint8, torch.float32):
             raise ValueError(
                 f"{label} must be uint8 with values 0..{WHITE} (pictures) or float32 (anything "
                 f"else); got {view.dtype}. x.float() makes it float32"
             )
-        if view.ndim < 2 or len(view) != len(x[0]) or len(view) == 0:
+        if view.ndim < 2 or len(view) != len(x[0]) or view.numel() == 0:
             raise ValueError(
                 f"{label} must have shape [{len(x[0]) or 'N > 0'}, ...], one row a sample as in "
-                f"{names[0]}; got {list(view.shape)}"
+                f"{names[0]}, and none of its sizes 0; got {list(view.shape)}"
             )
 
 
-def _presence(x: tuple[Tensor, ...], present: Tensor | None) -> Tensor:
+def _labels(label: Any, count: int, device: torch.device) -> Tensor | None:
+    """Classes as an int64 tensor ``[N]`` of whole numbers from 0."""
+    if label is None:
+        return None
+    values = label if isinstance(label, Tensor) else np.asarray(label)
+    if not isinstance(values, Tensor) and values.dtype.kind in "iu":
+        values = torch.from_numpy(values.astype(np.int64)).to(device)
+    whole = isinstance(values, Tensor) and values.dtype in WHOLE
+    if not whole or list(values.shape) != [count]:
+        raise ValueError(
+            f"label must hold {count} whole numbers, one a sample; got {values.dtype} of shape "
+            f"{list(values.shape)}. numpy.unique(names, return_inverse=True)[1] numbers names"
+        )
+    values = values.long()
+    if values.device.type == "cpu" and (rows := (values < 0).nonzero()).numel():
+        raise ValueError(
+            f"label must hold classes counted from 0; got {int(values[rows[0]])} in row "
+            f"{int(rows[0])}. Leave samples without a class out, or all labels: label=None"
+        )
+    return values
+
+
+def _presence(present: Any, x: tuple[Tensor, ...]) -> Tensor:
     """The mask that was given, or one that says that everything is there."""
-    if present is not None:
-        return present
-    return torch.ones(len(x[0]), len(x), dtype=torch.bool, device=x[0].device)
-
-
-def _check_rows(data: MultimodalDataset) -> None:
-    """Labels and presence: one row a sample, on the device of the views."""
-    shape = [len(data), data.num_modalities]
-    if data.present.dtype != torch.bool or list(data.present.shape) != shape:
+    shape = [len(x[0]), len(x)]
+    if present is None:
+        return torch.ones(shape, dtype=torch.bool, device=x[0].device)
+    mask = present if isinstance(present, Tensor) else torch.as_tensor(np.asarray(present))
+    if mask.dtype != torch.bool or list(mask.shape) != shape:
         raise ValueError(
             f"present must be a bool tensor of shape {shape}, one column a modality; "
-            f"got {data.present.dtype} {list(data.present.shape)}"
+            f"got {mask.dtype} {list(mask.shape)}"
         )
-    label = data.label
-    if label is not None and (label.dtype != torch.int64 or list(label.shape) != shape[:1]):
-        raise ValueError(
-            f"label must be an int64 tensor of shape {shape[:1]}; "
-            f"got {label.dtype} {list(label.shape)}"
-        )
-    devices = {part.device for part in (*data.x, data.present, label) if part is not None}
+    return mask if isinstance(present, Tensor) else mask.to(x[0].device)
+
+
+def _check_device(data: MultimodalDataset) -> None:
+    devices = {part.device for part in (*data.x, data.present, data.label) if part is not None}
     if len(devices) > 1:
         raise ValueError(
             f"all parts must be on one device; got {sorted(map(str, devices))}. "
             "Build the set on one device, then move it with .to(device)"
+        )
+
+
+def _check_values(data: MultimodalDataset) -> None:
+    """What is present: finite and, of a picture, in [0, 1]; said here, not hours later."""
+    for m, (name, view) in enumerate(zip(data.names, data.x, strict=True)):
+        if view.dtype == torch.uint8 or view.device.type == "meta":
+            continue
+        picture = view.ndim == 4
+        good = view.isfinite() & ((view >= 0) & (view <= 1) if picture else True)
+        bad = ~good.flatten(1).all(dim=1) & data.present[:, m]
+        if not bad.any():
+            continue
+        row = int(bad.nonzero()[0])
+        value = view[row][~good[row]].flatten()[0].item()
+        wanted = "finite numbers in [0, 1] (uint8 for 0..255)" if picture else "finite numbers"
+        raise ValueError(
+            f"{name} must hold {wanted}; got {value:g} in row {row}, and {int(bad.sum())} rows in "
+            "all are not. Mark a view that is missing as absent in `present`"
         )

@@ -6,6 +6,8 @@ import functools
 import gzip
 import hashlib
 import http.server
+import io
+import os
 import threading
 import warnings
 import zipfile
@@ -36,6 +38,15 @@ FILES = (
 def same(a: MultimodalDataset, b: MultimodalDataset) -> bool:
     views = all(torch.equal(u, v) for u, v in zip(a.x, b.x, strict=True))
     return views and torch.equal(a.label, b.label) and a.names == b.names
+
+
+def png(pixels: np.ndarray | bytes) -> bytes:
+    """A file; of bytes, a picture of 40 by 40 pixels."""
+    if isinstance(pixels, bytes):
+        pixels = np.frombuffer(pixels, np.uint8).reshape(40, 40, 3)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="png")
+    return file.getvalue()
 
 
 # ---------------------------------------------------------------- the data set and its batches
@@ -437,10 +448,11 @@ GOOD = idx(np.arange(12).reshape(3, 4))
         (b"\0\0\x0d" + GOOD[3:], r"got \[0, 0, 13, 2\]"),
         (b"", r"got \[\]"),
         (GOOD[:-1], r"24 bytes for an array of shape \[3, 4\]; got 23.* fetch it again"),
-        (GOOD[:6], "must have"),
-        (GOOD + b"\0", "24 bytes .* got 25"),
+        (GOOD[:6], "cut short or damaged .the sizes of its dimensions"),
+        (GOOD + b"\0", "24 bytes .* got more"),
+        (GOOD[:4] + b"\xff" * 8, r"at most \d+ bytes are read"),
         (gzip.compress(GOOD)[:-9], "cut short or damaged"),
-        (gzip.compress(GOOD)[:12] + b"garbage" * 9, "cut short or damaged"),
+        (gzip.compress(GOOD)[:12] + b"garbage" * 9, "begin with the bytes|cut short"),
     ],
 )
 def test_damaged_idx_files_are_refused(tmp_path, content, message):
@@ -769,6 +781,139 @@ def test_damaged_archives_are_refused_by_name(tmp_path):
     (tmp_path / "zip" / "PolyMNIST.zip").write_bytes(b"PK but cut short")
     with pytest.raises(ValueError, match=r"no complete zip file .* fetch it again"):
         data.polymnist(tmp_path / "zip")
+
+
+def rezipped(archive: Path, target: Path, name: Callable[[str], str]) -> Path:
+    """The archive with other names for its members; no name leaves a member out."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(target, "w") as new:
+        for info in old.infolist():
+            if (to := name(info.filename)) is not None:
+                new.writestr(to, old.read(info))
+    return target
+
+
+def test_an_archive_packed_by_another_program_is_the_same_archive(unpacked, tmp_path):
+    archive = zipped(unpacked, tmp_path / "first.zip")
+    for n, name in enumerate(
+        (
+            lambda name: name.replace("/", "\\"),
+            lambda name: name.replace(".png", ".PNG"),
+            lambda name: name.replace("MMNIST/", "deep/below/MMNIST/"),
+            lambda name: name.replace("train", "Train"),
+        )
+    ):
+        rezipped(archive, tmp_path / str(n) / "PolyMNIST.zip", name)
+        assert same(data.polymnist(tmp_path / str(n))[0], data.polymnist(unpacked)[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (lambda name: None if "/test/" in name else name, "has no pictures test/m0/"),
+        (lambda name: None if "/train/m3" in name else name, "has no pictures train/m3/"),
+        (lambda name: name.replace(".png", ".gif"), r"has the modalities \[\]"),
+    ],
+)
+def test_an_archive_that_lacks_a_part_is_refused(unpacked, tmp_path, name, message):
+    archive = zipped(unpacked, tmp_path / "first.zip")
+    rezipped(archive, tmp_path / "some" / "PolyMNIST.zip", name)
+    with pytest.raises(ValueError, match=f"PolyMNIST.zip {message}"):
+        data.polymnist(tmp_path / "some")
+
+
+def test_a_second_copy_of_the_tree_is_refused_by_name(unpacked, tmp_path):
+    archive = zipped(unpacked, tmp_path / "PolyMNIST.zip")
+    with zipfile.ZipFile(archive, "a") as file:
+        file.writestr("copy/MMNIST/train/m2/5.3.jpeg", b"")
+    with pytest.raises(ValueError, match=r"\(5, 3\) of train/m2 twice: MMNIST.* and copy/MMNIST"):
+        data.polymnist(tmp_path)
+
+
+def test_a_damaged_archive_is_read_right_or_refused_by_name(tmp_path):
+    rng, right = np.random.default_rng(7), None
+    whole = zipped(write(tmp_path / "tree", members(1), rng), tmp_path / "whole.zip").read_bytes()
+    outcomes = {"read": 0, "refused": 0}
+    for n in range(60):
+        content = bytearray(whole)
+        if n % 3 == 1:
+            content = content[: rng.integers(len(content))]
+        for place in rng.integers(len(content), size=n % 3 * 2) if n else ():
+            content[place] ^= 1 << rng.integers(8)
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        (folder / "PolyMNIST.zip").write_bytes(content)
+        try:
+            train, _ = data.polymnist(folder)
+        except ValueError as error:
+            assert "PolyMNIST.zip" in str(error)
+            outcomes["refused"] += 1
+        else:
+            right = right or train
+            assert same(train, right)
+            outcomes["read"] += 1
+    assert min(outcomes.values()) > 0, outcomes
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 28 28\nshowpage\n", "one of BMP, JPEG"),
+        (png(np.zeros((28, 28), np.uint16)), "more than 8 bits"),
+        (
+            png(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8))[:-900],
+            "no readable picture",
+        ),
+        (png(np.zeros((27, 28, 3), np.uint8)), "at least 28 x 28 .* got 27 x 28"),
+        (b"", "no readable picture"),
+    ],
+    ids=["postscript", "deep", "cut", "small", "empty"],
+)
+def test_a_photograph_that_cannot_be_used_is_named(make, root, content, message):
+    name = root / "backgrounds" / "photo0.png"
+    name.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name.name} .*{message}"):
+        make()
+
+
+def test_a_photograph_is_read_by_its_content_whatever_it_is_called(make, root):
+    first, want = root / "backgrounds" / "photo1.png", make()[0]
+    picture = Image.open(first)
+    first.unlink()
+    picture.save(first.with_suffix(".jpg"), format="png")
+    assert same(make()[0], want)
+
+
+def test_a_pipe_is_no_file(root, make):
+    os.mkfifo(root / "backgrounds" / "0.png")
+    assert len(make()[0]) > 0
+    os.mkfifo(root / "pipe")
+    with pytest.raises(ValueError, match="pipe must be a plain file"):
+        data.read_idx(root / "pipe")
+    with pytest.raises(ValueError, match="must be a plain file; it is a folder"):
+        data.read_idx(root)
+
+
+def test_what_would_unpack_to_gigabytes_is_not_unpacked(tmp_path):
+    bomb = tmp_path / "bomb.gz"
+    header = b"\0\0\x08\x02" + (3).to_bytes(4, "big") * 2
+    with gzip.open(bomb, "wb", compresslevel=1) as file:
+        file.write(header + bytes(1 << 26))
+    with pytest.raises(ValueError, match=r"must have 21 bytes .* got more"):
+        data.read_idx(bomb)
+
+
+def test_a_page_that_says_why_there_is_no_archive_is_not_kept(served, tmp_path):
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "PolyMNIST.zip").write_text("<html>too many requests</html>")
+    with zipfile.ZipFile(tmp_path / "web" / "empty.zip", "w") as file:
+        file.writestr("README", "moved")
+    for name, message in ("PolyMNIST.zip", "no complete zip"), ("empty.zip", "holds no pictures"):
+        with pytest.raises(ValueError, match=message):
+            data.polymnist(
+                tmp_path / "root", download=True, archive_url=served(tmp_path / "web") + name
+            )
+        assert list((tmp_path / "root").iterdir()) == []
 
 
 def test_a_missing_archive_says_the_three_ways_to_get_it(tmp_path):

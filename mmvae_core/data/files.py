@@ -7,20 +7,28 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import os
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from mmvae_core.files import replacing
 
-__all__ = ["ROOT_VARIABLE", "cached", "data_root", "fingerprint", "retrieve"]
+__all__ = ["ROOT_VARIABLE", "cached", "data_root", "fingerprint", "picture", "regular", "retrieve"]
 
 ROOT_VARIABLE = "MMVAE_DATA"
+# What is opened as a picture, whatever a file is called. Formats that Pillow hands to another
+# program (EPS to Ghostscript) are not among them.
+FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
+DEEP = ("I", "F")  # how the modes of Pillow begin that have more than 8 bits a channel
 
 
 def data_root(root: str | Path | None) -> Path:
@@ -36,6 +44,46 @@ def data_root(root: str | Path | None) -> Path:
             "download=True fetches them into it. (data.load('digits') needs no files)"
         )
     return Path(root).expanduser()
+
+
+def regular(path: Path) -> Path:
+    """``path``, if it is a plain file: a folder cannot be read, and a pipe may never answer.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        ValueError: there is something else.
+    """
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    kind = "a folder" if path.is_dir() else "a pipe or device"
+    raise ValueError(f"{path} must be a plain file; it is {kind}")
+
+
+def picture(content: bytes, name: str) -> UInt8[np.ndarray, "H W 3"]:
+    """A picture of 8 bits a channel, in red, green and blue.
+
+    Args:
+        content: of the file.
+        name: of the file, for messages.
+
+    Raises:
+        ValueError: it is no picture in one of the formats that are read, is damaged, or has more
+            than 8 bits a channel.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            opened = Image.open(io.BytesIO(content), formats=FORMATS)
+            if opened.mode.startswith(DEEP):
+                raise ValueError(f"mode {opened.mode!r}, more than 8 bits a channel")
+            return np.array(opened.convert("RGB"))
+    except (Exception, Image.DecompressionBombWarning) as error:  # Pillow raises of every kind
+        raise ValueError(
+            f"{name} is no readable picture ({error}); it must be one of {', '.join(FORMATS)} "
+            "with 8 bits a channel. Replace it"
+        ) from error
 
 
 def retrieve(

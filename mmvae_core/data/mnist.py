@@ -19,11 +19,12 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from mmvae_core.data.files import ROOT_VARIABLE, data_root, retrieve
+from mmvae_core.data.files import ROOT_VARIABLE, data_root, regular, retrieve
 
 __all__ = ["MNIST", "IdxSource", "mnist", "read_idx"]
 
 IDX_UINT8 = 8  # the type byte of unsigned bytes
+MOST_BYTES = 1 << 30  # of a file, unpacked; MNIST's largest has 47 million
 FOLDERS = ("", "mnist", "MNIST/raw")  # below the data root; the last is torchvision's
 FILES = (
     ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -81,7 +82,7 @@ def mnist(
     parts = []
     for images_name, labels_name in FILES:
         images, labels = (
-            _parse(_checked(_find(folder, name, download, source), source.md5[name]), name)
+            _read(_find(folder, name, download, source), source.md5[name])
             for name in (images_name, labels_name)
         )
         if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
@@ -98,46 +99,55 @@ def read_idx(path: str | Path) -> UInt8[Tensor, "..."]:
 
     Raises ``ValueError`` where the file is not in that format or is cut short.
     """
-    return _parse(_content(Path(path)), str(path))
+    return _read(Path(path).expanduser())
 
 
-def _content(path: Path) -> bytes:
-    raw = path.read_bytes()
-    if raw[:2] != b"\x1f\x8b":  # how every gzip file begins
-        return raw
+def _read(path: Path, md5: str | None = None) -> UInt8[Tensor, "..."]:
+    """The array of a file, refused where it has another checksum than ``md5``.
+
+    No more is unpacked than the file says that it holds: a few bytes of gzip can become gigabytes.
+    """
+    regular(path)
     try:
-        return gzip.decompress(raw)
-    except (EOFError, OSError, zlib.error) as error:
+        with path.open("rb") as raw:
+            packed = raw.read(2) == b"\x1f\x8b"  # how every gzip file begins
+        with gzip.open(path) if packed else path.open("rb") as file:
+            head = file.read(4)
+            if len(head) < 4 or head[:3] != b"\0\0" + bytes([IDX_UINT8]) or not head[3]:
+                raise ValueError(
+                    f"{path} must begin with the bytes 0, 0, {IDX_UINT8} and the number of "
+                    "dimensions, as an IDX file of unsigned bytes does; "
+                    f"got {list(head)}. Is it another file?"
+                )
+            sizes = file.read(4 * head[3])
+            if len(sizes) < 4 * head[3]:
+                raise EOFError("the sizes of its dimensions are missing")
+            shape = [int.from_bytes(sizes[i : i + 4], "big") for i in range(0, len(sizes), 4)]
+            whole = len(head) + len(sizes) + math.prod(shape)
+            if math.prod(shape) > MOST_BYTES:
+                raise ValueError(
+                    f"{path} says that it holds an array of shape {shape}; at most {MOST_BYTES} "
+                    "bytes are read. Is it another file?"
+                )
+            content = head + sizes + file.read(math.prod(shape) + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is cut short or damaged ({error}); fetch it again") from error
-
-
-def _parse(content: bytes, name: str) -> UInt8[Tensor, "..."]:
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != IDX_UINT8 or content[3] == 0:
+    if len(content) != whole:
+        got = "more" if len(content) > whole else len(content)
         raise ValueError(
-            f"{name} must begin with the bytes 0, 0, {IDX_UINT8} and the number of dimensions, as "
-            f"an IDX file of unsigned bytes does; got {list(content[:4])}. Is it another file?"
+            f"{path} must have {whole} bytes for an array of shape {shape}; got {got}. The "
+            "download may have broken off: fetch it again"
         )
-    start = 4 + 4 * content[3]
-    shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
-    if len(content) != start + math.prod(shape):
+    checksum = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if md5 not in (None, checksum):
         raise ValueError(
-            f"{name} must have {start + math.prod(shape)} bytes for an array of shape {shape}; "
-            f"got {len(content)}. The download may have broken off: fetch it again"
+            f"the content of {path} must have the MD5 {md5}; got {checksum}. It is damaged or "
+            "another data set: delete it and load again with download=True, or describe your own "
+            "files with source=IdxSource(...)"
         )
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8)[start:].reshape(shape)
-
-
-def _checked(path: Path, md5: str) -> bytes:
-    """The uncompressed content of a file, refused where it has another checksum."""
-    content = _content(path)
-    got = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if got != md5:
-        raise ValueError(
-            f"the content of {path} must have the MD5 {md5}; got {got}. It is damaged or another "
-            "data set: delete it and load again with download=True, or describe your own files "
-            "with source=IdxSource(...)"
-        )
-    return content
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)[-math.prod(shape) :].reshape(
+        shape
+    )
 
 
 def _find(root: Path, name: str, download: bool, source: IdxSource) -> Path:
@@ -154,5 +164,5 @@ def _find(root: Path, name: str, download: bool, source: IdxSource) -> Path:
     return retrieve(
         source.url.rstrip("/") + f"/{name}.gz",
         root / FOLDERS[1] / f"{name}.gz",
-        check=lambda path: _checked(path, source.md5[name]),
+        check=lambda path: _read(path, source.md5[name]),
     )

@@ -19,20 +19,21 @@ in a cache folder. Five modalities take 0.8 GB of memory.
 from __future__ import annotations
 
 import hashlib
-import io
+import lzma
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -44,7 +45,7 @@ from mmvae_core.data.backgrounds import (
     random_crops,
 )
 from mmvae_core.data.dataset import MultimodalDataset
-from mmvae_core.data.files import ROOT_VARIABLE, cached, data_root, fingerprint, retrieve
+from mmvae_core.data.files import ROOT_VARIABLE, cached, data_root, fingerprint, picture, retrieve
 from mmvae_core.data.mnist import MNIST, IdxSource, mnist
 
 __all__ = ["ARCHIVE_URL", "polymnist"]
@@ -52,8 +53,13 @@ __all__ = ["ARCHIVE_URL", "polymnist"]
 ARCHIVE_URL = "https://zenodo.org/records/4899160/files/PolyMNIST.zip"
 ARCHIVE_FOLDERS = ("MMNIST", "PolyMNIST/MMNIST", "PolyMNIST", "")  # below the data root
 ARCHIVE_FILE = "PolyMNIST.zip"
-MEMBER = re.compile(r"(?:^|/)(train|test)/m(\d+)/(\d+)\.(\d)\.png$")
+MEMBER = re.compile(r"(?:^|/)(train|test)/m(\d+)/(\d+)\.(\d)\.(?:png|jpe?g)$", re.IGNORECASE)
 SPLITS = ("train", "test")
+UNREADABLE = (  # what reading a damaged or locked zip file raises
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError,
+    NotImplementedError,
+)  # fmt: skip
+MOST_BYTES = 1 << 20  # of a picture of 28 x 28 pixels, a file in the archive
 THRESHOLD = 128  # MNIST's grey above it is digit
 SIZE = 28  # pixels across
 SIZES = (28, 14, 7)  # that pictures can be shrunk to
@@ -121,7 +127,7 @@ def polymnist(
     if source not in ("auto", "archive", "mnist"):
         raise ValueError(f"source must be 'auto', 'archive' or 'mnist'; got {source!r}")
     folder = data_root(root)
-    photo_folder = folder / "backgrounds" if backgrounds is None else Path(backgrounds)
+    photo_folder = folder / "backgrounds" if backgrounds is None else Path(backgrounds).expanduser()
     if source == "auto":
         given = backgrounds is not None
         made = given or (_archive(folder) is None and photo_folder.is_dir())
@@ -134,7 +140,7 @@ def polymnist(
     else:
         photos = photographs(photo_folder, modalities)
         parts = _from_mnist(photos, seed, folder, download, mnist_source)
-    cache = folder / "cache" if cache is None else Path(cache)
+    cache = folder / "cache" if cache is None else Path(cache).expanduser()
     tensors = [
         cached(cache / f"polymnist-m{m}-{key[:16]}.safetensors", key, TENSORS, build)
         for m, (key, build) in enumerate(parts)
@@ -179,7 +185,9 @@ def photographs(folder: Path, count: int) -> list[Path]:
             f"there is no folder {folder}. Put {count} photographs of your own in it, one a "
             "modality, or name another folder with backgrounds="
         )
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTOGRAPHS)
+    found = sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in PHOTOGRAPHS and path.is_file()
+    )
     if len(found) < count:
         raise ValueError(
             f"{count} modalities need {count} photographs in {folder}; found {len(found)}. Add "
@@ -196,14 +204,19 @@ def _from_mnist(
     originals = lru_cache(maxsize=1)(partial(mnist, root, download=download, source=source))
     parts: list[Modality] = []
     for m, photo in enumerate(photos):
-        picture = hashlib.sha256(photo.read_bytes()).hexdigest()
-        key = fingerprint(["made", RECIPE, m, seed, picture, sorted(source.md5.items())])
+        content = hashlib.sha256(photo.read_bytes()).hexdigest()
+        key = fingerprint(["made", RECIPE, m, seed, content, sorted(source.md5.items())])
         parts.append((key, partial(_made, m, photo, seed, originals)))
     return parts
 
 
 def _made(m: int, photo: Path, seed: int, originals: Callable) -> dict[str, Tensor]:
-    background = torch.from_numpy(_picture(photo.read_bytes(), str(photo))).permute(2, 0, 1)
+    background = torch.from_numpy(picture(photo.read_bytes(), str(photo))).permute(2, 0, 1)
+    if min(background.shape[1:]) < SIZE:
+        raise ValueError(
+            f"{photo} must measure at least {SIZE} x {SIZE} pixels to crop from; "
+            f"got {background.shape[1]} x {background.shape[2]}. Take a larger one"
+        )
     tensors = {}
     for part, (split, (images, label)) in enumerate(zip(SPLITS, originals(), strict=True)):
         rng = generator(seed, part, m)
@@ -233,15 +246,20 @@ def _fetched_archive(root: Path, download: bool, url: str, checksum: str | None)
             "set from MNIST with source='mnist' and backgrounds=FOLDER of photographs. Another "
             f"root is named with root= or {ROOT_VARIABLE}"
         )
-    return retrieve(url, root / ARCHIVE_FILE, checksum=checksum)
+    return retrieve(url, root / ARCHIVE_FILE, checksum=checksum, check=_check_archive)
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse a download that is no archive: a page that says why there is none, for example."""
+    if not any(MEMBER.search(name) for name, _ in _files(path)):
+        raise ValueError(f"{path} holds no pictures train/m0/INDEX.DIGIT.png")
 
 
 def _from_archive(archive: Path, modalities: int) -> list[Modality]:
     """Every modality as the archive has it, its samples ordered by index and digit."""
     listing = _listing(archive)
     available = {m for _, m in listing}
-    missing = sorted(set(range(modalities)) - available)
-    if missing:
+    if not available.issuperset(range(modalities)):
         raise ValueError(
             f"{archive} has the modalities {sorted(available)}, {modalities} were asked for. Ask "
             f"for fewer, or make the set (2 to {MAX_MODALITIES}) with source='mnist' and "
@@ -251,7 +269,18 @@ def _from_archive(archive: Path, modalities: int) -> list[Modality]:
         first = [sample for sample, _, _ in listing.get((split, 0), [])]
         for m in range(modalities):
             samples = [sample for sample, _, _ in listing.get((split, m), [])]
-            if samples != first or not samples:
+            if not samples:
+                raise ValueError(
+                    f"{archive} has no pictures {split}/m{m}/INDEX.DIGIT.png. Unpack "
+                    f"{ARCHIVE_FILE} again"
+                )
+            for (sample, name, _), (after, other, _) in pairwise(listing[split, m]):
+                if sample == after:
+                    raise ValueError(
+                        f"{archive} has the sample (index, digit) {sample} of {split}/m{m} twice: "
+                        f"{name} and {other}. Remove the copy"
+                    )
+            if samples != first:
                 odd = sorted(set(samples) ^ set(first))[:3]
                 raise ValueError(
                     f"all modalities must hold the same samples; {split}/m0 has {len(first)} and "
@@ -270,55 +299,75 @@ def _listing(archive: Path) -> dict[tuple[str, int], list[Member]]:
     before 9, and the file system keeps no order at all."""
     listing: dict[tuple[str, int], list[Member]] = {}
     for name, stamp in _files(archive):
-        if match := MEMBER.search(name):
+        if match := MEMBER.search(name.replace("\\", "/")):  # as some programs write it
             split, m, index, digit = match.groups()
-            listing.setdefault((split, int(m)), []).append(((int(index), int(digit)), name, stamp))
+            listing.setdefault((split.lower(), int(m)), []).append(
+                ((int(index), int(digit)), name, stamp)
+            )
     return {part: sorted(members) for part, members in listing.items()}
 
 
 def _files(archive: Path) -> Iterator[tuple[str, object]]:
     """Every file of the archive, packed or not, and what changes when it changes."""
     if archive.is_file():
-        try:
-            with zipfile.ZipFile(archive) as file:
-                yield from ((info.filename, (info.file_size, info.CRC)) for info in file.infolist())
-        except zipfile.BadZipFile as error:
-            raise ValueError(
-                f"{archive} is no complete zip file ({error}); delete it and fetch it again"
-            ) from error
+        with _opened(archive) as file:
+            yield from ((info.filename, (info.file_size, info.CRC)) for info in file.infolist())
         return
     for folder in (f"{split}/m{m}" for split in SPLITS for m in range(MAX_MODALITIES)):
         for entry in os.scandir(archive / folder) if (archive / folder).is_dir() else ():
-            stat = entry.stat()
-            yield f"{folder}/{entry.name}", (stat.st_size, stat.st_mtime_ns)
+            if entry.is_file():
+                stat = entry.stat()
+                yield f"{folder}/{entry.name}", (stat.st_size, stat.st_mtime_ns)
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
+    """The zip file; whatever it turns out to lack is said with its name."""
+    try:
+        with zipfile.ZipFile(archive) as file:
+            yield file
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        OSError,
+        RuntimeError,
+    ) as error:
+        raise ValueError(
+            f"{archive} is no complete zip file of pictures ({error}); delete it and fetch it again"
+        ) from error
 
 
 def _read(archive: Path, members: dict[str, list[Member]]) -> dict[str, Tensor]:
     if not archive.is_file():
-        return _decoded(lambda name: (archive / name).read_bytes(), members)
-    with zipfile.ZipFile(archive) as file:
-        return _decoded(file.read, members)
+        return _decoded(archive, lambda name: (archive / name).read_bytes(), members)
+    with _opened(archive) as file:
+        return _decoded(archive, partial(_member, file), members)
 
 
-def _decoded(read: Callable[[str], bytes], members: dict[str, list[Member]]) -> dict[str, Tensor]:
+def _member(file: zipfile.ZipFile, name: str) -> bytes:
+    if (size := file.getinfo(name).file_size) > MOST_BYTES:
+        raise ValueError(
+            f"{name} in {file.filename} says that it has {size} bytes; is it a picture?"
+        )
+    return file.read(name)
+
+
+def _decoded(
+    archive: Path, read: Callable[[str], bytes], members: dict[str, list[Member]]
+) -> dict[str, Tensor]:
     tensors = {}
     for split, rows in members.items():
         pictures = np.empty((len(rows), 3, SIZE, SIZE), dtype=np.uint8)
         for row, (_, name, _) in enumerate(rows):
-            picture = _picture(read(name), name)
-            if picture.shape != (SIZE, SIZE, 3):
+            pixels = picture(read(name), f"{archive}/{name}")
+            if pixels.shape != (SIZE, SIZE, 3):
                 raise ValueError(
-                    f"{name} must measure {SIZE} x {SIZE} pixels; got {picture.shape[0]} x "
-                    f"{picture.shape[1]}. Unpack {ARCHIVE_FILE} again"
+                    f"{archive}/{name} must measure {SIZE} x {SIZE} pixels; "
+                    f"got {pixels.shape[0]} x {pixels.shape[1]}. Unpack {ARCHIVE_FILE} again"
                 )
-            pictures[row] = picture.transpose(2, 0, 1)
+            pictures[row] = pixels.transpose(2, 0, 1)
         tensors[split] = torch.from_numpy(pictures)
         tensors[f"{split}_label"] = torch.tensor([digit for (_, digit), _, _ in rows])
     return tensors
-
-
-def _picture(content: bytes, name: str) -> UInt8[np.ndarray, "H W 3"]:
-    try:
-        return np.array(Image.open(io.BytesIO(content)).convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{name} is no readable picture ({error}); replace it") from error

@@ -8,6 +8,7 @@ data's own device takes microseconds, so there are no loader workers.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -124,6 +125,26 @@ class MultimodalDataset:
     def complete(self) -> bool:
         """Whether every sample has every modality."""
         return bool(self.present.all())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A SHA-256 of all that a model can see: names, shapes, views that are present, labels.
+
+        The same on every device; a second for 300,000 pictures of PolyMNIST.
+        """
+        digest = hashlib.sha256(repr((self.names, self.shapes)).encode())
+        for present, *views in zip(
+            *(part.split(4096) for part in (self.present, *self.x)), strict=True
+        ):
+            for m, view in enumerate(views):
+                if not self.complete:
+                    view = view.clone()
+                    view[~present[:, m]] = 0
+                digest.update(str(view.dtype).encode() + view.cpu().contiguous().numpy().data)
+            digest.update(present.cpu().contiguous().numpy().data)
+        if self.label is not None:
+            digest.update(self.label.cpu().numpy().data)
+        return digest.hexdigest()
 
     @property
     def device(self) -> torch.device:

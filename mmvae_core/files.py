@@ -1,14 +1,33 @@
-"""Files that are old or new, never half."""
+"""Files that are old or new, never half, and that are files."""
 
 from __future__ import annotations
 
+import glob
 import os
+import platform
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing"]
+__all__ = ["regular", "replacing"]
+
+
+def regular(path: str | Path) -> Path:
+    """``path``, if it is a plain file: a folder cannot be read, and a pipe may never answer.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        ValueError: there is something else.
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    kind = "a folder" if path.is_dir() else "a pipe or device"
+    raise ValueError(f"{path} must be a plain file; it is {kind}")
 
 
 @contextmanager
@@ -16,7 +35,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """A neighbour of ``path`` to write to, which takes its name at the end, in one step.
 
     The bytes reach the disk first, and a missing folder is made. Where anything fails on the way,
-    ``path`` stays as it was and nothing is left beside it.
+    ``path`` stays as it was and nothing is left beside it; what a process that was killed left
+    there is removed.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -25,10 +45,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
     ...     print([(file.name, file.read_text()) for file in Path(folder).iterdir()])
     [('note.txt', 'whole')]
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Several machines may share the folder, so the number of a process is not enough.
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):
+        if _is_abandoned(left):
+            left.unlink(missing_ok=True)
+    # Several machines may share the folder, and several threads a process.
+    owner = f"{uuid.uuid4().hex[:8]}.{os.getpid()}@{_machine()}"
+    partial = path.with_name(f"{path.name}.{owner}.partial")
     try:
         yield partial
         with open(partial, "r+b") as file:
@@ -36,3 +60,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _is_abandoned(partial: Path) -> bool:
+    """Whether the process that wrote it is gone, as far as can be told from here."""
+    owner = re.search(r"\.(\d+)@([^@]+)\.partial$", partial.name)
+    if os.name != "posix" or owner is None or owner[2] != _machine():
+        return False
+    try:
+        os.kill(int(owner[1]), 0)  # asks only
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def _machine() -> str:
+    """A name that no other machine has that shares a folder with this one."""
+    return f"{platform.node()}-{uuid.getnode():x}"

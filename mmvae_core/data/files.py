@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mmvae_core.files import replacing
 
-__all__ = ["ROOT_VARIABLE", "cached", "data_root", "fingerprint", "picture", "regular", "retrieve"]
+__all__ = ["ROOT_VARIABLE", "cached", "data_root", "fingerprint", "picture", "retrieve"]
 
 ROOT_VARIABLE = "MMVAE_DATA"
 # What is opened as a picture, whatever a file is called. Formats that Pillow hands to another
@@ -44,21 +44,6 @@ def data_root(root: str | Path | None) -> Path:
             "download=True fetches them into it. (data.load('digits') needs no files)"
         )
     return Path(root).expanduser()
-
-
-def regular(path: Path) -> Path:
-    """``path``, if it is a plain file: a folder cannot be read, and a pipe may never answer.
-
-    Raises:
-        FileNotFoundError: there is nothing.
-        ValueError: there is something else.
-    """
-    if path.is_file():
-        return path
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}")
-    kind = "a folder" if path.is_dir() else "a pipe or device"
-    raise ValueError(f"{path} must be a plain file; it is {kind}")
 
 
 def picture(content: bytes, name: str) -> UInt8[np.ndarray, "H W 3"]:
@@ -151,7 +136,7 @@ def cached(
     tensors = build()
     try:
         with replacing(path) as part:
-            save_file(tensors, part, metadata={"key": key})
+            save_file(tensors, part, metadata={"key": key, "sha256": _digest(tensors)})
     except (OSError, SafetensorError) as error:
         warnings.warn(
             f"the data could not be kept in {path.parent} and will be built again next time: "
@@ -163,8 +148,20 @@ def cached(
 
 def _read(path: Path, key: str, names: Iterable[str]) -> dict[str, Tensor]:
     with safe_open(path, framework="pt") as file:
-        if (file.metadata() or {}).get("key") != key:
+        noted = file.metadata() or {}
+        if noted.get("key") != key:
             raise ValueError("it was made for other data or other options")
         if set(file.keys()) != set(names):
             raise ValueError(f"it should hold {sorted(names)} and holds {sorted(file.keys())}")
-        return {name: file.get_tensor(name) for name in names}
+        tensors = {name: file.get_tensor(name) for name in names}
+    if noted.get("sha256") != _digest(tensors):
+        raise ValueError("it does not hold what was written to it")
+    return tensors
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()

@@ -19,7 +19,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from mmvae_core.data.files import ROOT_VARIABLE, data_root, regular, retrieve
+from mmvae_core.data.files import ROOT_VARIABLE, data_root, retrieve
+from mmvae_core.files import regular
 
 __all__ = ["MNIST", "IdxSource", "mnist", "read_idx"]
 

@@ -6,12 +6,16 @@ varied; :func:`read` spreads the options over columns of their own. A run that f
 row without a number and with its error.
 
 A file is written beside its place and takes it in one step, and no two processes write the same
-file at the same time (:mod:`mmvae_core.sweeps.work`), so a reader finds it whole or not at all.
+file at the same time (:mod:`mmvae_core.sweeps.work`), so a reader finds it whole or not at all. It
+carries a digest of its rows. A file that is damaged all the same costs its own run and no other: a
+warning names it, and the run counts as not measured.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,12 +25,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mmvae_core.files import replacing
+from mmvae_core.files import regular, replacing
 from mmvae_core.sweeps.configuration import Run
 
 __all__ = ["combine", "read", "read_run", "write_run"]
 
 FOLDER = "table"
+DIGEST = b"sha256"  # of the rows, in a file's metadata
 GROUPS = ("options", "data_options", "model", "training")
 SCHEMA = pa.schema(
     [
@@ -71,16 +76,50 @@ def write_run(folder: str | Path, run: Run, rows: Iterable[dict[str, Any]]) -> P
         "seed": run.seed,
         **{name: json.dumps(run.complete[name], sort_keys=True) for name in GROUPS},
     }  # fmt: skip
-    path = path_of(folder, run.key)
-    with replacing(path) as partial:
-        pq.write_table(pa.Table.from_pylist([{**common, **row} for row in rows], SCHEMA), partial)
-    return path
+    table = pa.Table.from_pylist([{**common, **row} for row in rows], SCHEMA)
+    return _write(table, path_of(folder, run.key))
 
 
 def read_run(folder: str | Path, key: str) -> list[dict[str, Any]] | None:
-    """The rows of one run; None where there are none."""
+    """The rows of one run; None where there are none, or where their file is damaged."""
     path = path_of(folder, key)
-    return pq.read_table(path).to_pylist() if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return _read(path).to_pylist()
+    except ValueError as error:
+        warnings.warn(f"{error}. Until then its run counts as not measured", stacklevel=2)
+        return None
+
+
+def _write(table: pa.Table, path: Path, **options: Any) -> Path:
+    table = table.replace_schema_metadata({DIGEST: _digest(table)})
+    with replacing(path) as partial:
+        pq.write_table(table, partial, **options)
+    return path
+
+
+def _read(path: Path) -> pa.Table:
+    """A table as it was written; ``ValueError`` with the file's name where it is not."""
+    try:
+        table = pq.read_table(regular(path), schema=SCHEMA)
+        noted = (pq.read_schema(path).metadata or {}).get(DIGEST)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(
+            f"{path} must be a table of results, and cannot be read ({str(error)[:200]}). Delete "
+            "it, or copy it again from where it came"
+        ) from error
+    if noted is not None and noted != _digest(table):
+        raise ValueError(
+            f"{path} does not hold what was written to it: its digest is another. Delete it, or "
+            "copy it again from where it came"
+        )
+    return table
+
+
+def _digest(table: pa.Table) -> bytes:
+    rows = pd.util.hash_pandas_object(table.to_pandas(), index=False)
+    return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest().encode()
 
 
 def read(source: str | Path, keys: Iterable[str] | None = None) -> pd.DataFrame:
@@ -96,9 +135,10 @@ def read(source: str | Path, keys: Iterable[str] | None = None) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: there is no table.
+        ValueError: the file is damaged. In a folder a damaged file costs a warning.
     """
-    source = Path(source)
-    table = pq.read_table(source) if source.is_file() else _folder_table(source)
+    source = Path(source).expanduser()
+    table = _read(source) if source.is_file() else _folder_table(source)
     frame = table.to_pandas()
     if keys is not None:
         frame = frame[frame["key"].isin(list(keys))].reset_index(drop=True)
@@ -117,10 +157,10 @@ def combine(source: str | Path, target: str | Path, keys: Iterable[str] | None =
     Runs that the file holds already and the folder does not have stay in it. With ``keys`` no
     others are kept.
     """
-    source, target = Path(source), Path(target)
+    source, target = Path(source).expanduser(), Path(target).expanduser()
     tables = [_folder_table(source)]
     if target.exists():
-        before = pq.read_table(target, schema=SCHEMA)
+        before = _read(target)
         here = set(tables[0]["key"].to_pylist())
         tables.append(before.filter([key not in here for key in before["key"].to_pylist()]))
     table = pa.concat_tables(tables)
@@ -129,9 +169,7 @@ def combine(source: str | Path, target: str | Path, keys: Iterable[str] | None =
     order = [(name, "ascending") for name in ("data", "recipe", "modalities", "options", "key")]
     table = table.append_column("row", pa.array(range(len(table))))  # a run's rows keep their order
     table = table.sort_by([*order, ("row", "ascending")]).drop_columns("row")
-    with replacing(target) as partial:
-        pq.write_table(table, partial, compression="zstd")
-    return target
+    return _write(table, target, compression="zstd")
 
 
 def _folder_table(folder: Path) -> pa.Table:
@@ -141,4 +179,12 @@ def _folder_table(folder: Path) -> pa.Table:
             f"{folder} has no results: no files in {folder / FOLDER}. "
             "mmvae_core.sweeps.sweep(runs, folder) makes them"
         )
-    return pa.concat_tables([pq.read_table(file) for file in files])
+    tables = []
+    for file in files:
+        try:
+            tables.append(_read(file))
+        except ValueError as error:
+            warnings.warn(f"{error}. Its run is left out", stacklevel=3)
+    if not tables:
+        raise ValueError(f"none of the {len(files)} files in {folder / FOLDER} can be read")
+    return pa.concat_tables(tables)

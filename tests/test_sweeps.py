@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import functools
+import itertools
 import json
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -17,6 +22,7 @@ import pytest
 import torch
 from distributed import Client, LocalCluster
 from filelock import FileLock
+from PIL import Image
 
 from mmvae_core import sweeps
 from mmvae_core.metrics.report import Settings
@@ -188,7 +194,7 @@ def test_a_run_that_diverges_is_written_down_and_tried_again_only_on_request(tmp
 def test_a_run_whose_files_were_missing_is_tried_again(tmp_path):
     run = Run(data="polymnist", modalities=2)
     outcome = sweeps.execute(run, tmp_path, data_root=str(tmp_path / "nowhere"), settings=QUICK)
-    assert outcome == "failed"
+    assert outcome == "interrupted"
     assert "FileNotFoundError" in read_run(tmp_path, run.key)[0]["error"]
     assert sweeps.remaining([run], tmp_path, settings=QUICK) == [run]
 
@@ -202,7 +208,7 @@ def test_a_failed_measurement_leaves_the_numbers_that_are_there(tmp_path, monkey
 
     monkeypatch.setattr("mmvae_core.metrics.measure", no_memory)
     more = Settings(likelihood_samples=8, **SMALL)
-    assert sweeps.execute(TINY, tmp_path, settings=more) == "failed"
+    assert sweeps.execute(TINY, tmp_path, settings=more) == "interrupted"
     assert repr(read_run(tmp_path, TINY.key)) == repr(before)  # NaN is not equal to itself
     assert "none left" in (folder_of(tmp_path, TINY) / "log.txt").read_text()
     assert sweeps.remaining([TINY], tmp_path, settings=more) == [TINY]
@@ -223,6 +229,101 @@ def test_a_lost_worker_is_noted_unless_another_sweep_has_it(tmp_path, as_user, h
     rows = read_run(tmp_path, TINY.key)
     assert rows is None if held else "is gone" in rows[0]["error"]
     assert sweeps.remaining([TINY], tmp_path, settings=QUICK) == [TINY]
+
+
+PICTURES = TINY.with_values(
+    data="polymnist", batch_size=4, train_size=12, test_size=12, image_size=14
+)
+
+
+def archive(root: Path, shade: int) -> str:
+    """A data root with PolyMNIST's archive, unpacked: 12 digits, in colours of their own."""
+    for n, split, m in itertools.product(range(12), ("train", "test"), range(2)):
+        path = root / "MMNIST" / split / f"m{m}" / f"{n}.{n % 3}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (28, 28), (20 * n, shade, 40 * m)).save(path)
+    return str(root)
+
+
+@pytest.mark.parametrize("settings", [QUICK, Settings(likelihood_samples=8, **SMALL)])
+def test_other_data_are_refused_in_a_folder_that_has_results(tmp_path, settings):
+    first, same, other = (
+        archive(tmp_path / name, shade) for name, shade in (("a", 9), ("b", 9), ("c", 10))
+    )
+    folder = tmp_path / "sweep"
+    go = functools.partial(sweeps.execute, PICTURES, folder)
+    assert go(data_root=first, settings=QUICK) == "finished"
+    before = path_of(folder, PICTURES.key).stat().st_mtime_ns
+    with pytest.raises(ValueError, match=r"holds results on polymnist from .*a, .* other data"):
+        go(data_root=other, settings=settings)
+    with pytest.raises(ValueError, match="Choose another folder"):
+        sweeps.sweep([PICTURES], folder, data_root=other, settings=settings, workers=1,
+                     show_progress=False)  # fmt: skip
+    assert path_of(folder, PICTURES.key).stat().st_mtime_ns == before
+    assert go(data_root=same, settings=QUICK) == "known"  # the same pictures, elsewhere
+
+
+def test_a_damaged_file_costs_its_own_run_and_no_other(tmp_path):
+    runs = [TINY, TINY.with_values(seed=1)]
+    for run in runs:
+        write_run(tmp_path, run, [{"status": "finished", "metric": "a", "value": 1.5}])
+    path, target = path_of(tmp_path, TINY.key), tmp_path / "all.parquet"
+    whole, rng = path.read_bytes(), random.Random(5)
+    (good,) = read_run(tmp_path, runs[1].key)
+    for n in range(60):
+        content = bytearray(whole[: rng.randrange(len(whole))] if n % 4 == 0 else whole)
+        for _ in range(n % 4):
+            content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        path.write_bytes(content)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            rows = read_run(tmp_path, TINY.key)
+            table = sweeps.read(tmp_path)
+            sweeps.combine(tmp_path, target)
+        if rows is None:
+            assert path.name in str(said[0].message)
+            assert table["key"].tolist() == [runs[1].key]
+        else:
+            assert (rows[0]["key"], rows[0]["value"]) == (TINY.key, 1.5)
+            assert len(table) == 2
+        assert read_run(tmp_path, runs[1].key) == [good]
+        assert runs[1].key in set(sweeps.read(target)["key"])
+        target.unlink()
+    target.write_bytes(whole[:-9])
+    for call in (lambda: sweeps.read(target), lambda: sweeps.combine(tmp_path, target)):
+        with pytest.raises(ValueError, match=r"all.parquet must be a table of results.* Delete it"):
+            call()
+
+
+@pytest.mark.parametrize("name", ["last.pt", "model.pt", "training.json"])
+@pytest.mark.parametrize("content", [b"", b'{"steps": 1', b"PK\x03\x04 and no more"])
+def test_a_damaged_checkpoint_is_set_aside_and_its_run_goes_on(tmp_path, name, content):
+    sweeps.execute(TINY, tmp_path, settings=QUICK)
+    wanted = numbers(tmp_path, [TINY])
+    place = folder_of(tmp_path, TINY)
+    path_of(tmp_path, TINY.key).unlink()
+    if name == "last.pt":
+        (place / "model.pt").unlink()
+    (place / name).write_bytes(content)
+    with pytest.warns(UserWarning, match=name):
+        assert sweeps.execute(TINY, tmp_path, settings=QUICK) == "finished"
+    pd.testing.assert_frame_equal(numbers(tmp_path, [TINY]), wanted, check_exact=True)
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_apart_from_a_run_that_failed(
+    tmp_path, monkeypatch
+):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mmvae_core.training.torch.save", full)
+        assert sweeps.execute(TINY, tmp_path, settings=QUICK) == "interrupted"
+        patch.setattr("mmvae_core.sweeps.work.write_run", full)
+        with pytest.warns(UserWarning, match="Not noted: .*No space left"):
+            assert sweeps.execute(TINY, tmp_path, settings=QUICK) == "interrupted"
+    assert read_run(tmp_path, TINY.key)[0]["status"] == "interrupted"
+    assert sweeps.execute(TINY, tmp_path, settings=QUICK) == "finished"
 
 
 def test_a_run_that_another_process_holds_is_left_to_it(tmp_path):

@@ -21,8 +21,10 @@ from mmvae_core.metrics.report import Settings
 from mmvae_core.sweeps.configuration import Run
 from mmvae_core.sweeps.table import read
 from mmvae_core.sweeps.work import (
+    OtherDataError,
     Outcome,
     as_text,
+    check_data,
     execute,
     folder_of,
     is_done,
@@ -95,7 +97,12 @@ def sweep(
         show_progress: a bar, and the address of Dask's dashboard.
 
     Returns:
-        The table, as :func:`mmvae_core.sweeps.read` gives it, of these runs.
+        The table, as :func:`mmvae_core.sweeps.read` gives it, of these runs. ``status`` is
+        ``"finished"``, ``"failed"`` or, where the cause lay outside the run (a full disk, a worker
+        that was killed), ``"interrupted"``.
+
+    Raises:
+        ValueError: the folder holds results on other data, or an argument is out of range.
 
     A script that calls this needs ``if __name__ == "__main__":`` around it, as everything that
     starts processes does.
@@ -115,6 +122,9 @@ def sweep(
         "retry_failed": retry_failed,
         "keep_models": keep_models,
     }
+    of_data = {(run.data, run.modalities, str(run.data_options)): run for run in runs}
+    for run in of_data.values() if not todo else ():  # else the workers look
+        check_data(run, folder, arguments["data_root"])
     total = len({run.key for run in runs})
     with ExitStack() as stack:
         bar = stack.enter_context(
@@ -127,11 +137,11 @@ def sweep(
             share = max(1, (os.cpu_count() or 1) // local) if local else None
             _carry_out(connected, todo, folder, bar, {**arguments, "threads": threads or share})
     table = read(folder, {run.key for run in runs})
-    failed = table.loc[table["status"] == "failed", ["recipe", "key", "error"]]
+    failed = table.loc[table["status"] != "finished", ["recipe", "key", "error"]]
     if len(failed):
         recipe, key, error = failed.iloc[0]
         warnings.warn(
-            f"{len(failed)} of {total} runs failed; the first, {recipe} {key}: "
+            f"{len(failed)} of {total} runs failed or were interrupted; the first, {recipe} {key}: "
             f"{error.splitlines()[0]}. The column error of the table has all",
             stacklevel=2,
         )
@@ -181,7 +191,7 @@ def _carry_out(
                 if outcome == "busy":
                     elsewhere.append(run)
                 else:
-                    failed += outcome == "failed"
+                    failed += outcome in ("failed", "interrupted")
                     bar.update()
                 bar.set_postfix(failed=failed, elsewhere=len(elsewhere))
             if elsewhere and not pending:
@@ -194,9 +204,10 @@ def _outcome(future: Future, run: Run, folder: Path) -> Outcome:
     """What a worker says of its run; an error, where the worker itself was lost."""
     if future.status == "finished":
         return future.result()
+    if isinstance(error := future.exception(), OtherDataError):
+        raise error
     try:
         with FileLock(folder_of(folder, run) / "lock", timeout=0):
-            write_failure(folder, run, future.exception())
+            return write_failure(folder, run, error)
     except Timeout:  # another sweep is at it
         return "busy"
-    return "failed"

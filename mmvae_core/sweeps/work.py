@@ -7,6 +7,7 @@ import json
 import os
 import re
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,23 +18,34 @@ from threading import Lock
 from typing import Any
 
 import torch
+from distributed import KilledWorker
 from filelock import FileLock, Timeout
 from torch import nn
 
 from mmvae_core import data as datasets
 from mmvae_core import metrics, recipes
 from mmvae_core.data import MultimodalDataset
+from mmvae_core.data.files import ROOT_VARIABLE
+from mmvae_core.files import regular, replacing
 from mmvae_core.metrics.report import Measurement, Settings
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.sweeps.configuration import LATENT_DIM, Run
 from mmvae_core.sweeps.table import read_run, write_run
-from mmvae_core.training import TrainConfig, fit, load_model, save_checkpoint
+from mmvae_core.training import TrainConfig, fit, load_checkpoint, load_model, save_checkpoint
 
 __all__ = ["Outcome", "execute", "folder_of", "is_done", "load_data", "load_run", "train_run"]
 
 _ONE_AT_A_TIME = Lock()  # torch's seed and number of threads belong to the whole process
 DIVERGED = FloatingPointError.__name__  # what fit raises; it would come again
-Outcome = str  # "finished", "failed", "known" (was finished before), "busy" (another has it)
+# What stops a run and says nothing of it: a full disk, a folder that cannot be written to, memory.
+OUTSIDE = (OSError, MemoryError, torch.OutOfMemoryError, KilledWorker)
+# "finished", "failed", "interrupted" (by something outside of it), "known" (was finished before),
+# "busy" (another has it)
+Outcome = str
+
+
+class OtherDataError(ValueError):
+    """The folder holds results on other data."""
 
 
 def folder_of(folder: str | Path, run: Run) -> Path:
@@ -49,7 +61,7 @@ def is_done(folder: str | Path, run: Run, settings: str, retry_failed: bool = Fa
     rows = read_run(folder, run.key)
     if not rows:
         return False
-    if rows[0]["status"] == "failed":
+    if rows[0]["status"] != "finished":
         return not retry_failed and rows[0]["error"].startswith(DIVERGED)
     return rows[0]["settings"] == settings
 
@@ -82,10 +94,14 @@ def execute(
     was killed goes on from its checkpoint, one that was trained is only measured. An error is
     written to the table, unless that holds numbers of the run already, and not raised; ``log.txt``
     in the run's folder says what was done when.
+
+    Raises:
+        ValueError: the folder holds results on other data than these.
     """
     settings = Settings() if settings is None else settings
     wanted = as_text(settings, inception)
     if is_done(folder, run, wanted, retry_failed):
+        check_data(run, folder, data_root)
         return "known"
     place = folder_of(folder, run)
     place.mkdir(parents=True, exist_ok=True)
@@ -96,9 +112,10 @@ def execute(
             with _ONE_AT_A_TIME, _settled(threads):
                 try:
                     rows = _carried_out(run, folder, data_root, device, settings, inception)
+                except OtherDataError:
+                    raise
                 except Exception as error:  # of any kind: the other runs go on
-                    write_failure(folder, run, error)
-                    return "failed"
+                    return write_failure(folder, run, error)
                 write_run(folder, run, [{**row, "settings": wanted} for row in rows])
                 if not keep_models:
                     (place / "model.pt").unlink(missing_ok=True)
@@ -107,15 +124,67 @@ def execute(
         return "busy"
 
 
-def write_failure(folder: str | Path, run: Run, error: BaseException) -> None:
-    """Note an error in the run's log, and in the table unless that has numbers of the run."""
+def write_failure(folder: str | Path, run: Run, error: BaseException) -> Outcome:
+    """Note an error in the run's log, and in the table unless that has numbers of the run.
+
+    Returns ``"interrupted"`` where the cause lies outside the run, and ``"failed"`` else.
+    """
+    status = "interrupted" if isinstance(error, OUTSIDE) else "failed"
     brief = f"{type(error).__name__}: {error}"
     text = "".join(traceback.format_exception(error, limit=-3))
-    log(folder_of(folder, run), f"failed: {text}")
-    rows = read_run(folder, run.key)
-    if not rows or rows[0]["status"] == "failed":
-        row = {"status": "failed", "error": f"{brief}\n\n{text}"}
-        write_run(folder, run, [row | {"made_with": json.dumps(metrics.provenance())}])
+    try:
+        log(folder_of(folder, run), f"{status}: {text}")
+        rows = read_run(folder, run.key)
+        if not rows or rows[0]["status"] != "finished":
+            row = {"status": status, "error": f"{brief}\n\n{text}"}
+            write_run(folder, run, [row | {"made_with": json.dumps(metrics.provenance())}])
+    except OSError as second:  # the disk is full, or cannot be written to: the others go on
+        warnings.warn(f"{run.label} {run.key}: {brief}. Not noted: {second}", stacklevel=2)
+    return status
+
+
+def check_data(
+    run: Run,
+    folder: str | Path,
+    data_root: str | None,
+    data: tuple[MultimodalDataset, MultimodalDataset] | None = None,
+) -> None:
+    """Refuse data that are not those of the results which the folder holds.
+
+    The folder notes the fingerprint of every data set, and the roots where it was found. Data are
+    loaded where they are not given and come from a root that is not noted.
+
+    Raises:
+        ValueError: they are other data.
+    """
+    options = _frozen(run.data_options)
+    name = f"{run.data}-{run.modalities}-{hashlib.sha256(options.encode()).hexdigest()[:12]}.json"
+    note = Path(folder) / "data" / name
+    root = data_root or os.environ.get(ROOT_VARIABLE)
+    root = "" if root is None else str(Path(root).expanduser().resolve())
+    known = _read_json(note) or {"roots": [], "fingerprint": None}
+    if data is None and (root in known["roots"] or not known["roots"] or not root):
+        return
+    data = data or _loaded(run.data, run.modalities, options, data_root, "cpu")
+    found = hashlib.sha256("".join(part.fingerprint for part in data).encode()).hexdigest()
+    if known["fingerprint"] not in (None, found):
+        raise OtherDataError(
+            f"{folder} holds results on {run.data} from {' and '.join(known['roots'])}, and those "
+            f"of {root or 'no root'} are other data. Choose another folder for them"
+        )
+    if root not in known["roots"]:
+        metrics.write_json(note, {"roots": [*known["roots"], root], "fingerprint": found})
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """What a file holds; None, with a warning if it is damaged, where there is nothing to read."""
+    try:
+        return json.loads(regular(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        warnings.warn(f"{path} must be a file in JSON and is made again: {error}", stacklevel=2)
+        return None
 
 
 def log(place: Path, line: str) -> None:
@@ -134,8 +203,11 @@ def _carried_out(
     inception: str | None,
 ) -> list[dict[str, Any]]:
     place = folder_of(folder, run)
-    (place / "run.json").write_text(run.to_json() + "\n", encoding="utf-8")
+    with replacing(place / "run.json") as partial:
+        partial.write_text(run.to_json() + "\n", encoding="utf-8")
     where = _device(device)
+    options = _frozen(run.data_options)
+    check_data(run, folder, data_root, _loaded(run.data, run.modalities, options, data_root, where))
     model, report = train_run(run, place, data_root=data_root, device=where)
     train, test, judges = load_data(run, folder, data_root, where)
     network = None if inception is None else metrics.inception(inception)
@@ -154,9 +226,11 @@ def train_run(
     ``model.pt`` in ``place`` takes the place of the checkpoint when the run is trained.
     """
     trained, facts = place / "model.pt", place / "training.json"
-    if trained.exists() and facts.exists():
-        model = load_model(trained, device)
-        return model, json.loads(facts.read_text(encoding="utf-8"))
+    if trained.exists() and (report := _read_json(facts)) is not None:
+        try:
+            return load_model(trained, device), report
+        except ValueError as error:
+            _set_aside(trained, error)
     train, _ = _loaded(run.data, run.modalities, _frozen(run.data_options), data_root, device)
     torch.manual_seed(run.seed)
     model = MultimodalVAE(
@@ -166,7 +240,12 @@ def train_run(
         **{"latent_dim": LATENT_DIM, **run.model},
     ).to(device)
     config = TrainConfig(**run.training, seed=run.seed)
-    resumed = (place / "last.pt").exists()
+    if (last := place / "last.pt").exists():
+        try:
+            load_checkpoint(last)
+        except ValueError as error:
+            _set_aside(last, error)
+    resumed = last.exists()
     log(place, f"{'goes on with' if resumed else 'begins'} the training on {device}")
     on_gpu = device.startswith("cuda")
     held = 0
@@ -189,6 +268,14 @@ def train_run(
     (place / "last.pt").unlink(missing_ok=True)
     log(place, f"trained, {history.seconds:.0f} s")
     return model.eval(), report
+
+
+def _set_aside(path: Path, error: ValueError) -> None:
+    """What cannot be read costs its run no more than its time."""
+    kept = path.with_name(f"{path.name}.damaged")
+    path.replace(kept)
+    log(path.parent, f"set aside as {kept.name}: {error}")
+    warnings.warn(f"{error}. It was set aside as {kept}, and its run goes on without", stacklevel=3)
 
 
 def _bytes_of(model: MultimodalVAE) -> int:

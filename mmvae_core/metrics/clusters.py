@@ -10,10 +10,11 @@ import math
 
 import torch
 from jaxtyping import Float, Int
-from torch import Generator, Tensor
+from torch import Tensor
 
 from mmvae_core.data.dataset import MultimodalDataset
-from mmvae_core.distributions import ClusterPrior
+from mmvae_core.distributions import ClusterPrior, standard_noise
+from mmvae_core.metrics.walk import seeded
 from mmvae_core.model import MultimodalVAE
 
 __all__ = ["assign_clusters", "prune_clusters"]
@@ -101,11 +102,10 @@ def _draws(
         empty = (~data.present.any(dim=1)).nonzero().flatten().tolist()
         raise ValueError(f"samples {empty[:10]} have no modality present and so no cluster")
     model.eval()
-    generator = Generator(device=model.device).manual_seed(seed)
+    generator = seeded(model, seed)
     draws = []
     for batch in data.batches(BATCH):
         loc, scale = model.encode(batch)
-        noise = torch.randn(loc.shape, generator=generator, device=loc.device, dtype=loc.dtype)
-        draws.append(loc + scale * noise)
+        draws.append(loc + scale * standard_noise("normal", loc.shape, loc, generator))
     z = torch.cat(draws, dim=1)
     return z, data.present.T.to(z)

@@ -107,13 +107,14 @@ def encoded(
     """The data, batch by batch, with the posteriors of these subsets; None: of all that each sample
     has."""
     model.eval()
-    masks = subsets.full(len(model.names)) if rows is None else rows
-    given = {subsets.name(row, model.names): row for row in masks}
+    wanted = subsets.full(len(model.names)) if rows is None else rows
+    given = {subsets.name(row, model.names): row for row in wanted}
+    masks = None if rows is None else torch.stack([*given.values()])  # each once
     start = 0
     for batch in data.batches(BATCH):
         with torch.no_grad():  # not around the yield: the caller's own gradients are the caller's
             experts = model.experts(batch)
-            posterior = model.posterior_of(experts, batch, rows)
+            posterior = model.posterior_of(experts, batch, masks)
         yield Encoded(batch, experts, given, posterior, start)
         start += len(batch)
 

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from mmvae_core import data as datasets
 from mmvae_core import metrics, recipes, subsets
 from mmvae_core.data import Batch, MultimodalDataset
-from mmvae_core.metrics import imputation
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.worlds import LinearGaussian
 
@@ -37,13 +36,8 @@ def world_of(count: int = COUNT) -> tuple[MultimodalVAE, Any, Any, Tensor]:
 
     def as_data(batch: Batch) -> SimpleNamespace:
         def batches(size: int) -> list[Batch]:
-            rows = range(0, count, size)
-            return [
-                Batch(
-                    x=tuple(v[i : i + size] for v in batch.x), present=batch.present[i : i + size]
-                )
-                for i in rows
-            ]
+            parts = zip(*(part.split(size) for part in (*batch.x, batch.present)), strict=True)
+            return [Batch(x=tuple(x), present=present) for *x, present in parts]
 
         return SimpleNamespace(present=batch.present, batches=batches, label=None, x=batch.x)
 
@@ -174,16 +168,26 @@ def test_the_error_of_given_views_is_smaller_and_known() -> None:
     assert list(alone) == ["m1"], "only what was given counts"
 
 
+class Painter(nn.Module):
+    def __init__(self, level: float, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.picture = torch.full(shape, level)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.picture.expand(len(z), *self.picture.shape)
+
+
+def painting(level: float, shape: tuple[int, ...]) -> MultimodalVAE:
+    """A model that paints two views of one level, whatever the latent."""
+    model = MultimodalVAE(recipes.mopoe(2), [shape] * 2, 1, networks="dense")
+    model.decoders = nn.ModuleList([Painter(level, shape), Painter(level, shape)])
+    return model
+
+
 def test_hidden_views_count_sample_by_sample() -> None:
     """A model of no spread at all: white where the truth is black for one of two samples."""
     shape = (1, 2, 2)
-    model = MultimodalVAE(recipes.mopoe(2), [shape] * 2, 1, networks="dense")
-
-    class White(nn.Module):
-        def forward(self, z: Tensor) -> Tensor:
-            return torch.ones(len(z), *shape)
-
-    model.decoders = nn.ModuleList([White(), White()])
+    model = painting(1.0, shape)
     black, white = torch.zeros(2, *shape).byte(), torch.full((2, *shape), 255).byte()
     complete = MultimodalDataset(x=(white, torch.stack([black[0], white[0]])))
     gaps = datasets.hide_modality(complete, "m1", 1.0)
@@ -200,18 +204,12 @@ def test_hidden_views_count_sample_by_sample() -> None:
 
 def test_coherence_counts_the_right_digits() -> None:
     """The judge sees the label where the true view is given, and 0 in what the decoder paints."""
-    shape = (1, 1, 1)
-    model = MultimodalVAE(recipes.mopoe(2), [shape] * 2, 1, networks="dense")
-
-    class Black(nn.Module):
-        def forward(self, z: Tensor) -> Tensor:
-            return torch.zeros(len(z), *shape)
+    model = painting(0.0, (1, 1, 1))
 
     class Judge(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return nn.functional.one_hot((x[:, 0, 0, 0] * 255).round().long(), 3).float()
 
-    model.decoders = nn.ModuleList([Black(), Black()])
     label = torch.tensor([0, 0, 0, 1, 2])
     views = label.byte().view(5, 1, 1, 1)
     complete = MultimodalDataset(x=(views, views), label=label)
@@ -258,4 +256,3 @@ def test_mistakes_are_named() -> None:
                           likelihood="categorical")  # fmt: skip
     with pytest.raises(ValueError, match="OneHotCategorical likelihood, which has no intervals"):
         metrics.imputation_coverage(words, gaps, complete)
-    assert imputation.DRAWS >= 1

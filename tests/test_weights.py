@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -11,8 +9,7 @@ from scipy.optimize import minimize
 
 from mmvae_core import metrics, recipes, subsets
 from mmvae_core.data.dataset import MultimodalDataset
-from mmvae_core.metrics.report import Measurement, Settings, measure
-from mmvae_core.metrics.weights import predicted_weights, subset_bounds, weights_by_size
+from mmvae_core.metrics import Settings, measure, predicted_weights
 from mmvae_core.worlds import LinearGaussian
 
 WORLD = LinearGaussian.random(3, 2, [3, 4, 5], noise=(0.3, 0.5, 1.0), seed=1)
@@ -70,8 +67,8 @@ def test_measured_bounds_predict_what_training_learns(beta: float) -> None:
         loss.backward()
         optimizer.step()
     settings = Settings(draws=400, likelihood_samples=200, imputation_samples=4, imputation_draws=2)
-    rows = measure(model, data, data, None, settings)
-    measured = subset_bounds(rows, beta=beta)
+    found = {row[:2]: row.value for row in measure(model, data, data, None, settings)}
+    measured = {n: found["bound", n] - (beta - 1) * found["kl", n] for n in NAMES}
     # 200 samples of 400 draws, each of a spread of about 5 nats: 0.02, and more with beta.
     assert [*measured.values()] == pytest.approx(
         [bounds[name] for name in measured], abs=0.06 * beta
@@ -80,42 +77,10 @@ def test_measured_bounds_predict_what_training_learns(beta: float) -> None:
     predicted = predicted_weights(measured, GAMMA)
     assert [*learned.values()] == pytest.approx([predicted[name] for name in learned], abs=0.01)
     if beta > 1:
-        plain = predicted_weights(subset_bounds(rows), GAMMA)
+        plain = predicted_weights({n: found["bound", n] for n in NAMES}, GAMMA)
         assert max(abs(plain[name] - learned[name]) for name in learned) > 0.02, "beta matters"
 
 
-def rows_of(metric: str, **values: float) -> list[Measurement]:
-    return [
-        Measurement(metric, name.replace("_", "+"), "", value, math.nan, 0)
-        for name, value in values.items()
-    ]
-
-
-def test_table_by_size() -> None:
-    rows = [
-        *rows_of("posterior_trace", m0=2.0, m1=4.0, m0_m1=1.0),
-        *rows_of("mixture_weight", m0=0.1, m1=0.3, m0_m1=0.6),
-        *rows_of("bound", m0=-12.0, m1=-10.0, m0_m1=-9.0),
-        *rows_of("kl", m0=1.0, m1=1.0, m0_m1=1.0),
-    ]
-    one, two = weights_by_size(rows)
-    apart = math.sqrt(2)  # the standard deviation of two values 2 apart
-    assert tuple(one) == pytest.approx((1, 2, 0.2, 0.1 * apart, 0.4, 3.0, apart, -11.0, apart))
-    assert (two.size, two.subsets, two.weight, two.trace, two.bound) == (2, 1, 0.6, 1.0, -9.0)
-    assert math.isnan(two.trace_spread)
-
-
-def test_table_where_some_subsets_or_all_have_no_weight() -> None:
-    traces = rows_of("posterior_trace", m0=2.0, m1=4.0, m0_m1=1.0)
-    one, two = weights_by_size([*traces, *rows_of("mixture_weight", m0_m1=1.0)])
-    assert (one.weight, one.total_weight, two.weight) == (0.0, 0.0, 1.0)
-    assert math.isnan(weights_by_size(traces)[0].weight)
-
-
 def test_mistakes_are_named() -> None:
-    with pytest.raises(ValueError, match="the rows hold no bound"):
-        subset_bounds(rows_of("kl", m0=1.0))
-    with pytest.raises(ValueError, match="no posterior_trace"):
-        weights_by_size([])
     with pytest.raises(ValueError, match="entropy_scale must be positive"):
         predicted_weights({"m0": 1.0}, 0.0)

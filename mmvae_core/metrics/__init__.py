@@ -11,7 +11,12 @@ from mmvae_core.metrics.coherence import (
 )
 from mmvae_core.metrics.estimate import Estimate, Measurement
 from mmvae_core.metrics.fid import Inception, inception
-from mmvae_core.metrics.frechet import FeatureStatistics, frechet_distance, gaussian_frechet
+from mmvae_core.metrics.frechet import (
+    FeatureStatistics,
+    frechet_distance,
+    gaussian_frechet,
+    quality_gap,
+)
 from mmvae_core.metrics.identifiability import mcc, weak_mcc
 from mmvae_core.metrics.imputation import (
     imputation_coherence,
@@ -23,14 +28,8 @@ from mmvae_core.metrics.imputation import (
 )
 from mmvae_core.metrics.likelihood import joint_log_likelihood, log_likelihoods
 from mmvae_core.metrics.probe import linear_accuracy
-from mmvae_core.metrics.quality_gap import quality_gap
 from mmvae_core.metrics.report import Settings, evaluate, measure, provenance, write_json
-from mmvae_core.metrics.weights import (
-    objective_weights,
-    predicted_weights,
-    subset_bounds,
-    weights_by_size,
-)
+from mmvae_core.metrics.weights import objective_weights, predicted_weights
 
 __all__ = [
     "Estimate",
@@ -65,10 +64,8 @@ __all__ = [
     "prune_clusters",
     "quality_gap",
     "reconstruction_error",
-    "subset_bounds",
     "train_classifiers",
     "unconditional_coherence",
     "weak_mcc",
-    "weights_by_size",
     "write_json",
 ]

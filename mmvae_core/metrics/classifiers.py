@@ -112,11 +112,9 @@ def _digest(name: str, view: Tensor, label: Tensor, epochs: int, seed: int) -> s
 
 
 def _restore(classifier: Classifier, path: Path) -> bool:
-    if not path.exists():
-        return False
     try:
         classifier.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError, KeyError):
+    except (FileNotFoundError, SafetensorError, RuntimeError, KeyError):
         return False
     return True
 

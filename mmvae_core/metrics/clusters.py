@@ -10,10 +10,11 @@ import math
 
 import torch
 from jaxtyping import Float, Int
-from torch import Generator, Tensor
+from torch import Tensor
 
 from mmvae_core.data.dataset import MultimodalDataset
-from mmvae_core.distributions import ClusterPrior
+from mmvae_core.distributions import ClusterPrior, standard_noise
+from mmvae_core.metrics.walk import seeded
 from mmvae_core.model import MultimodalVAE
 
 __all__ = ["assign_clusters", "prune_clusters"]
@@ -29,8 +30,7 @@ def assign_clusters(
 
     Raises ``ValueError`` where the model's prior has no clusters.
     """
-    prior = _prior(model)
-    z, present = _draws(model, data, seed)
+    prior, z, present = _draws(model, data, seed)
     shares = prior.assignment(z)  # (M, N, C)
     return (shares * present[..., None]).sum(dim=0).argmax(dim=-1)
 
@@ -62,8 +62,7 @@ def prune_clusters(
     Autoencoders", ICLR 2024. The authors' code normalises by all clusters, pruned ones included;
     here by those that are left.
     """
-    prior = _prior(model)
-    z, present = _draws(model, data, seed)
+    prior, z, present = _draws(model, data, seed)
     weight = present / present.sum(dim=0)  # of every expert in its sample
     before, kept, scores = prior.kept.clone(), prior.kept.clone(), {}
     choices: dict[int, Tensor] = {}
@@ -72,7 +71,7 @@ def prune_clusters(
         while (count := int(kept.sum())) >= 2:
             prior.kept.copy_(kept)
             shares = prior.assignment(z)
-            entropy = -torch.xlogy(shares, shares).sum(dim=-1) / math.log(count)  # (M, N)
+            entropy = torch.special.entr(shares).sum(dim=-1) / math.log(count)  # (M, N)
             score = beta * entropy - prior.log_prob(z) / z.shape[-1]
             scores[count] = (score * weight).sum(dim=0).mean().item()
             choices[count] = kept.clone()
@@ -85,27 +84,22 @@ def prune_clusters(
     return scores
 
 
-def _prior(model: MultimodalVAE) -> ClusterPrior:
+def _draws(
+    model: MultimodalVAE, data: MultimodalDataset, seed: int
+) -> tuple[ClusterPrior, Float[Tensor, "M N D"], Float[Tensor, "M N"]]:
+    """The prior, one draw from every expert, and 1 where that has something to say."""
     if not isinstance(model.prior, ClusterPrior):
         raise ValueError(
             f"clusters need a model with a mixture prior (recipe cmvae); got {model.recipe.name}"
         )
-    return model.prior
-
-
-def _draws(
-    model: MultimodalVAE, data: MultimodalDataset, seed: int
-) -> tuple[Float[Tensor, "M N D"], Float[Tensor, "M N"]]:
-    """One draw from every expert, and 1 where it has something to say."""
     if not data.present.any(dim=1).all():
         empty = (~data.present.any(dim=1)).nonzero().flatten().tolist()
         raise ValueError(f"samples {empty[:10]} have no modality present and so no cluster")
     model.eval()
-    generator = Generator(device=model.device).manual_seed(seed)
+    generator = seeded(model, seed)
     draws = []
     for batch in data.batches(BATCH):
         loc, scale = model.encode(batch)
-        noise = torch.randn(loc.shape, generator=generator, device=loc.device, dtype=loc.dtype)
-        draws.append(loc + scale * noise)
+        draws.append(loc + scale * standard_noise("normal", loc.shape, loc, generator))
     z = torch.cat(draws, dim=1)
-    return z, data.present.T.to(z)
+    return model.prior, z, data.present.T.to(z)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -20,19 +22,16 @@ __all__ = ["Judged", "accuracies", "average", "conditional_coherence", "uncondit
 BATCH = 512  # draws from the prior at once
 
 
+@dataclass(eq=False)
 class Judged(Accumulator):
-    """Real and generated pictures under the eyes of the classifiers.
+    """Real and generated pictures under the eyes of the classifiers, by modality.
 
     Every picture is looked at once: what the classifier says of it counts for coherence, and, with
     ``features``, what it says it by for the Fréchet distance (:mod:`mmvae_core.metrics.frechet`).
     """
 
-    def __init__(
-        self, names: Sequence[str], classifiers: Sequence[nn.Module], *, features: bool = False
-    ) -> None:
-        super().__init__()
-        self.classifiers = dict(zip(names, classifiers, strict=True))
-        self.features = Features("classifier_frechet", {}) if features else None
+    classifiers: Mapping[str, nn.Module]
+    features: Features | None = None
 
     def wanted(self, given: Sequence[str]) -> Iterable[str]:
         return [name for name in self.classifiers if self.features or name not in given]
@@ -70,7 +69,6 @@ def conditional_coherence(
     classifiers: Sequence[nn.Module],
     *,
     seed: int = 0,
-    show_progress: bool = False,
 ) -> dict[str, dict[str, Estimate]]:
     """Accuracy of the classifiers on modalities generated from subsets without them.
 
@@ -85,12 +83,9 @@ def conditional_coherence(
     """
     if data.label is None:
         raise ValueError("coherence needs labels; this data set has none")
-    _check(model, classifiers)
-    rows = walk(
-        model, data, [Judged(model.names, classifiers)], subsets.powerset(len(model.names)),
-        generator=seeded(model, seed), what="coherence", show_progress=show_progress,
-    )  # fmt: skip
-    return nested(rows, "conditional_coherence")
+    judged, rows = _judged(model, classifiers), subsets.powerset(len(model.names))
+    found = walk(model, data, [judged], rows, generator=seeded(model, seed))
+    return nested((row for row in found if row.given), "given", "generated")
 
 
 def unconditional_coherence(
@@ -99,43 +94,43 @@ def unconditional_coherence(
     *,
     count: int = 2000,
     seed: int = 0,
-    show_progress: bool = False,
 ) -> Estimate:
     """Share of ``count`` draws from the prior whose modalities are all given the same label.
 
     Raises ``ValueError`` where there is not one classifier a modality, or nothing to draw.
     """
-    _check(model, classifiers)
+    judged, generator = _judged(model, classifiers), seeded(model, seed)
     if count < 1:
         raise ValueError(f"count must be at least 1; got {count}")
-    (row,) = walk(
-        model, None, [Judged(model.names, classifiers)], generator=seeded(model, seed),
-        from_prior=count, batch_size=BATCH, what="from the prior", show_progress=show_progress,
-    )  # fmt: skip
+    (row,) = walk(model, None, [judged], generator=generator, from_prior=count, batch_size=BATCH)
     return row.estimate
 
 
 def average(coherence: dict[str, dict[str, Estimate]]) -> float:
     """The mean over all pairs of subset and generated modality, each pair weighed equally."""
-    values = [estimate.value for row in coherence.values() for estimate in row.values()]
-    return sum(values) / len(values)
+    return fmean(estimate.value for row in coherence.values() for estimate in row.values())
 
 
-@torch.no_grad()
 def accuracies(classifiers: Sequence[nn.Module], data: MultimodalDataset) -> list[float]:
     """Share of real observations that each classifier gets right: the ceiling of coherence."""
     if data.label is None:
         raise ValueError("accuracy needs labels; this data set has none")
-    judged = Judged(data.names, classifiers)
-    for batch in data.batches(BATCH):
-        judged.look("", dict(zip(data.names, batch.x, strict=True)), batch.label)
+    judged = Judged(dict(zip(data.names, classifiers, strict=True)))
+    judged.look_at(data)
     return [row.value for row in judged.rows()]
 
 
-def _check(model: MultimodalVAE, classifiers: Sequence[nn.Module]) -> None:
+def judges_of(model: MultimodalVAE, classifiers: Sequence[nn.Module]) -> dict[str, nn.Module]:
+    """The classifiers by modality; ``ValueError`` where there is not one for each."""
     if len(classifiers) != len(model.names):
         raise ValueError(
             f"coherence needs one classifier for each of {model.names}; got {len(classifiers)}"
         )
+    return dict(zip(model.names, classifiers, strict=True))
+
+
+def _judged(model: MultimodalVAE, classifiers: Sequence[nn.Module]) -> Judged:
+    judged = Judged(judges_of(model, classifiers))
     if len(model.names) < 2:
         raise ValueError("coherence needs at least two modalities")
+    return judged

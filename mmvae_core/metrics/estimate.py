@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
-__all__ = ["PRIOR", "Estimate", "Measurement", "mean_estimate", "nested", "proportion"]
+__all__ = ["PRIOR", "Estimate", "Measurement", "mean_estimate", "nested"]
 
 PRIOR = "prior"  # what prior draws are "given", in tables
 
@@ -45,23 +46,17 @@ class Measurement(NamedTuple):
         return Estimate(self.value, self.stderr, self.count)
 
 
-def mean_estimate(values: Float[Tensor, " N"]) -> Estimate:
-    """The mean of independent values, and the standard error of that mean."""
-    values = values.double()
-    deviation = values.std().item() if len(values) > 1 else math.nan
-    return Estimate(values.mean().item(), deviation / math.sqrt(len(values)), len(values))
+def mean_estimate(values: Shaped[Tensor, " N"]) -> Estimate:
+    """The mean of independent values with its standard error; binomial for True and False."""
+    correction = 0 if values.dtype == torch.bool else 1
+    values, count = values.double(), len(values)
+    deviation = values.std(correction=correction).item() if count > correction else math.nan
+    return Estimate(values.mean().item(), deviation / math.sqrt(count), count)
 
 
-def proportion(hits: int, count: int) -> Estimate:
-    """The share ``hits / count`` with its binomial standard error."""
-    share = hits / count
-    return Estimate(share, math.sqrt(share * (1 - share) / count), count)
-
-
-def nested(rows: Iterable[Measurement], metric: str) -> dict[str, dict[str, Estimate]]:
-    """The rows of one metric as ``{given: {generated: estimate}}``."""
+def nested(rows: Iterable[Measurement], outer: str, inner: str) -> dict[str, dict[str, Estimate]]:
+    """The estimates by two of the rows' fields, such as ``{given: {generated: estimate}}``."""
     result: dict[str, dict[str, Estimate]] = {}
     for row in rows:
-        if row.metric == metric:
-            result.setdefault(row.given, {})[row.generated] = row.estimate
+        result.setdefault(getattr(row, outer), {})[getattr(row, inner)] = row.estimate
     return result

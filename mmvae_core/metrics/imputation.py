@@ -14,12 +14,13 @@ from the latents of the views that are there.
 All functions take the data with gaps and the complete data they were made from
 (:mod:`mmvae_core.data.missing`), row for row, and return a number a modality; a modality that is
 nowhere hidden has none. A sample's view is one observation: pixels are averaged first.
-``show_progress`` of each shows a bar.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -27,10 +28,12 @@ from jaxtyping import Bool
 from torch import Generator, Tensor, nn
 from torch.distributions import Distribution, Laplace, Normal
 
+from mmvae_core import subsets
 from mmvae_core.data.dataset import Batch, MultimodalDataset
 from mmvae_core.distributions import Posterior, event_log_prob, standard_noise
-from mmvae_core.metrics.calibration import LEVELS, covered
-from mmvae_core.metrics.estimate import Estimate
+from mmvae_core.metrics.calibration import LEVELS, Number, covered
+from mmvae_core.metrics.coherence import judges_of
+from mmvae_core.metrics.estimate import Estimate, nested
 from mmvae_core.metrics.walk import Accumulator, Encoded, seeded, walk
 from mmvae_core.model import MultimodalVAE
 
@@ -47,9 +50,7 @@ __all__ = [
     "reconstruction_error",
 ]
 
-Number: TypeAlias = float | int
-
-BATCH = 64  # small, because every hidden view is decoded from all draws at once
+BATCH = 64  # small, as a hidden view is decoded from all draws at once; divides the walk's
 DRAWS = 32
 
 
@@ -65,45 +66,43 @@ class Hidden(NamedTuple):
 Score: TypeAlias = Callable[[Hidden], dict[str, Tensor]]  # by metric, a number a view
 
 
+@dataclass(eq=False)
 class Imputation(Accumulator):
     """What scores say of hidden views.
 
     With ``complete`` data these are the views that it has and the walk's data lack. Without, of
-    the first ``count`` samples of complete data, every view is hidden, one at a time; the walk's
-    subsets then have to be :func:`mmvae_core.subsets.powerset`.
+    the first ``count`` samples of complete data, every view is hidden, one at a time; all without
+    it then have to be among the walk's subsets.
     """
 
-    def __init__(
-        self,
-        model: MultimodalVAE,
-        *scores: Score,
-        draws: int,
-        seed: int,
-        complete: MultimodalDataset | None = None,
-        count: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.model, self.scores, self.draws, self.count = model, scores, draws, count
-        self.whole = None if complete is None else iter(complete.batches(BATCH))
-        self.generators = [seeded(model, seed) for _ in model.names]
+    model: MultimodalVAE
+    scores: Sequence[Score]
+    _: KW_ONLY
+    draws: int
+    seed: int
+    complete: MultimodalDataset | None = None
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        self.whole = None if self.complete is None else iter(self.complete.batches(BATCH))
+        self.generators = defaultdict[str, Generator](lambda: seeded(self.model, self.seed))
 
     def update(self, seen: Encoded) -> None:
         names = self.model.names
         for part in seen.parts(BATCH, self.count):
+            present = part.batch.present
             if self.whole is not None:
                 whole = next(self.whole)
-                self._hide(part, whole, 0, whole.present & ~part.batch.present, 0, "")
-                continue
-            for m, name in enumerate(names if len(names) > 1 else ()):
-                hidden = torch.zeros_like(part.batch.present)
-                hidden[:, m] = True
-                given = "+".join(other for other in names if other != name)
-                self._hide(part, part.batch, -2 - m, hidden, m, given)  # behind it: all, then S
+                self._hide(part, "+".join(names), whole, whole.present & ~present)
+            elif len(names) > 1:
+                for m, name in enumerate(names):
+                    hidden = torch.zeros_like(present)
+                    hidden[:, m] = True
+                    rest = "+".join(other for other in names if other != name)
+                    self._hide(part, rest, part.batch, hidden)
 
-    def _hide(
-        self, part: Encoded, whole: Batch, k: int, hidden: Tensor, stream: int, given: str
-    ) -> None:
-        q, generator = part.posterior_of(k), self.generators[stream]
+    def _hide(self, part: Encoded, given: str, whole: Batch, hidden: Tensor) -> None:
+        q, generator = part.posterior_of(given), self.generators[given]
         for m, rows, likelihood in _mixtures(self.model, q, hidden, self.draws, generator):
             label = None if whole.label is None else whole.label[rows]
             views = Hidden(self.model.names[m], whole.x[m][rows], label, likelihood)
@@ -112,34 +111,30 @@ class Imputation(Accumulator):
                     self.add(metric, given, views.name, values)
 
 
+@dataclass(eq=False)
 class Reconstruction(Accumulator):
-    """The error of views that were given, of the first ``count`` samples.
+    """The error of views that were given, those of ``subset``, of the first ``count`` samples."""
 
-    They are the last of the walk's subsets, ``subset``, or all that each sample has.
-    """
+    model: MultimodalVAE
+    subset: Bool[Tensor, " M"]
+    _: KW_ONLY
+    seed: int
+    count: int | None = None
 
-    def __init__(
-        self,
-        model: MultimodalVAE,
-        subset: Bool[Tensor, " M"] | None,
-        *,
-        seed: int,
-        count: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.model, self.subset, self.count = model, subset, count
-        self.generator = seeded(model, seed)
+    def __post_init__(self) -> None:
+        self.generator = seeded(self.model, self.seed)
 
     def update(self, seen: Encoded) -> None:
+        names = self.model.names
+        subset = subsets.name(self.subset, names)
         for part in seen.parts(BATCH, self.count):
-            present = part.batch.present
-            given = present if self.subset is None else present & self.subset.to(present.device)
-            z = part.posterior_of(-1).draw(1, self.generator)[0, 0]
+            given = part.batch.present & self.subset.to(part.batch.present.device)
+            z = part.posterior_of(subset).draw(1, self.generator)[0, 0]
             made = self.model.generate_from(part.experts, given, z, generator=self.generator)
-            for m, name in enumerate(self.model.names):
+            for m, name in enumerate(names):
                 if (rows := given[:, m]).any():
                     error = (made[name][rows] - part.batch.x[m][rows]).abs().flatten(1).mean(dim=1)
-                    self.add("reconstruction_error", "+".join(self.model.names), name, error)
+                    self.add("reconstruction_error", subset, name, error)
 
 
 def imputation_error(
@@ -149,7 +144,6 @@ def imputation_error(
     *,
     draws: int = DRAWS,
     seed: int = 0,
-    show_progress: bool = False,
 ) -> dict[str, Estimate]:
     """Mean absolute error of the imputed views, in units of the data (a pixel is in [0, 1]).
 
@@ -160,8 +154,7 @@ def imputation_error(
         ValueError: data and complete data do not belong together, nothing is hidden, or there is
             nothing to draw.
     """
-    (found,) = _scored(model, data, complete, absolute_error, draws, seed, show_progress).values()
-    return found
+    return _scored(model, data, complete, absolute_error, draws, seed)["imputation_error"]
 
 
 def imputation_log_likelihood(
@@ -171,7 +164,6 @@ def imputation_log_likelihood(
     *,
     draws: int = DRAWS,
     seed: int = 0,
-    show_progress: bool = False,
 ) -> dict[str, Estimate]:
     """E_q(z|x_S)[log p(x_n|z)] of the hidden views, in nats a view, without bias for any ``draws``.
 
@@ -183,8 +175,7 @@ def imputation_log_likelihood(
         values = event_log_prob(views.likelihood, views.truth, views.truth.ndim - 1)  # (L, n)
         return {"log_likelihood": values.mean(dim=0)}
 
-    (found,) = _scored(model, data, complete, score, draws, seed, show_progress).values()
-    return found
+    return _scored(model, data, complete, score, draws, seed)["log_likelihood"]
 
 
 def imputation_coherence(
@@ -194,7 +185,6 @@ def imputation_coherence(
     classifiers: Sequence[nn.Module],
     *,
     seed: int = 0,
-    show_progress: bool = False,
 ) -> dict[str, Estimate]:
     """The share of imputed views to which the classifiers give the sample's label.
 
@@ -210,18 +200,13 @@ def imputation_coherence(
     """
     if complete.label is None:
         raise ValueError("coherence needs labels; the complete data have none")
-    if len(classifiers) != len(model.names):
-        raise ValueError(
-            f"coherence needs one classifier for each of {model.names}; got {len(classifiers)}"
-        )
-    judges = dict(zip(model.names, classifiers, strict=True))
+    judges = judges_of(model, classifiers)
 
     def score(views: Hidden) -> dict[str, Tensor]:
         said = judges[views.name](views.likelihood.mean[0]).argmax(1)
         return {"coherence": said == views.label}
 
-    (found,) = _scored(model, data, complete, score, 1, seed, show_progress).values()
-    return found
+    return _scored(model, data, complete, score, 1, seed)["coherence"]
 
 
 def imputation_coverage(
@@ -233,7 +218,6 @@ def imputation_coverage(
     levels: Sequence[float] = LEVELS,
     draws: int = 100,
     seed: int = 0,
-    show_progress: bool = False,
 ) -> dict[str, dict[float, Estimate]]:
     """The share of hidden pixels inside the central intervals of what the model says of them.
 
@@ -256,7 +240,7 @@ def imputation_coverage(
             missing for a modality, or as :func:`imputation_error`.
     """
     score = coverage_of(_noises(model, noise), levels)
-    found = _scored(model, data, complete, score, draws, seed, show_progress).values()
+    found = _scored(model, data, complete, score, draws, seed).values()
     return {name: dict(zip(levels, (share[name] for share in found), strict=True))
             for name in next(iter(found))}  # fmt: skip
 
@@ -267,7 +251,7 @@ def absolute_error(views: Hidden) -> dict[str, Tensor]:
     return {"imputation_error": error.flatten(1).mean(dim=1)}
 
 
-def coverage_of(noise: Mapping[str, float | None], levels: Sequence[float] = LEVELS) -> Score:
+def coverage_of(noise: Mapping[str, Number | None], levels: Sequence[float] = LEVELS) -> Score:
     """The score of the intervals, with this noise; modalities without one are left out."""
 
     def score(views: Hidden) -> dict[str, Tensor]:
@@ -285,7 +269,6 @@ def reconstruction_error(
     subset: Bool[Tensor, " M"] | None = None,
     *,
     seed: int = 0,
-    show_progress: bool = False,
 ) -> dict[str, Estimate]:
     """E_q|x_m - E p(x_m|z)| of the views that were *given*, a pixel, in units of the data.
 
@@ -299,12 +282,10 @@ def reconstruction_error(
     Raises:
         ValueError: a sample lacks a modality of the subset.
     """
-    rows = walk(
-        model, data, [Reconstruction(model, subset, seed=seed)],
-        None if subset is None else subset[None], batch_size=BATCH, what="reconstruction",
-        show_progress=show_progress,
-    )  # fmt: skip
-    return {row.generated: row.estimate for row in rows}
+    rows = None if subset is None else subset[None]
+    given = subsets.full(len(model.names))[0] if subset is None else subset
+    found = walk(model, data, [Reconstruction(model, given, seed=seed)], rows)
+    return {row.generated: row.estimate for row in found}
 
 
 @torch.no_grad()
@@ -332,7 +313,6 @@ def _scored(
     score: Score,
     draws: int,
     seed: int,
-    show_progress: bool,
 ) -> dict[str, dict[str, Estimate]]:
     """By metric and modality, of every hidden view; the same draws for the same seed."""
     here, there = data.present, complete.present
@@ -345,14 +325,9 @@ def _scored(
         raise ValueError(
             "no view is hidden, so there is nothing to impute; data.hide_at_random hides some"
         )
-    gaps = Imputation(model, score, draws=draws, seed=seed, complete=complete)
-    rows = walk(
-        model, data, [gaps], batch_size=BATCH, what="imputation", show_progress=show_progress
-    )  # fmt: skip
-    result: dict[str, dict[str, Estimate]] = {}
-    for row in sorted(rows, key=lambda row: model.names.index(row.generated)):
-        result.setdefault(row.metric, {})[row.generated] = row.estimate
-    return result
+    gaps = Imputation(model, [score], draws=draws, seed=seed, complete=complete)
+    rows = sorted(walk(model, data, [gaps]), key=lambda row: model.names.index(row.generated))
+    return nested(rows, "metric", "generated")
 
 
 def _mixtures(
@@ -377,7 +352,7 @@ def _mixtures(
         yield m, rows, model.decode(z[:, rows], [m], private=private)[name]
 
 
-def _pit(views: Hidden, noise: float | None) -> Tensor:
+def _pit(views: Hidden, noise: Number | None) -> Tensor:
     """The mixture's distribution function at the truth; without noise, the truth's rank."""
     name, truth, _, likelihood = views
     if not isinstance(likelihood, (Laplace, Normal)):
@@ -396,15 +371,13 @@ def _pit(views: Hidden, noise: float | None) -> Tensor:
 
 def _noises(
     model: MultimodalVAE, noise: Number | Mapping[str, Number] | None
-) -> dict[str, float | None]:
+) -> Mapping[str, Number | None]:
     if noise is None:
         return dict.fromkeys(model.names)
-    if not isinstance(noise, Mapping):
-        noise = dict.fromkeys(model.names, noise)
-    lacking = [name for name in model.names if name not in noise]
-    if lacking or not all(noise[name] >= 0 for name in model.names):
+    each = noise if isinstance(noise, Mapping) else dict.fromkeys(model.names, noise)
+    if not all(each.get(name, -1) >= 0 for name in model.names):
         raise ValueError(
             f"noise must be one number, not negative, or one for each of {model.names}; "
-            f"got {dict(noise)}"
+            f"got {dict(each)}"
         )
-    return {name: float(noise[name]) for name in model.names}
+    return each

@@ -13,50 +13,32 @@ S for the subset's own. The mean of the logarithms is the subset's evidence lowe
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import dataclass
 from math import log
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from mmvae_core import subsets
-from mmvae_core.data.dataset import Batch, MultimodalDataset
+from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.distributions import Posterior, StandardPrior
-from mmvae_core.metrics.estimate import Estimate
+from mmvae_core.metrics.estimate import Estimate, nested
 from mmvae_core.metrics.walk import Accumulator, Encoded, seeded, walk
-from mmvae_core.model import Experts, MultimodalVAE
+from mmvae_core.model import MultimodalVAE
 
 __all__ = [
     "ImportanceSampling",
     "Likelihoods",
-    "importance_log_weights",
     "joint_log_likelihood",
     "log_likelihoods",
+    "log_weights",
 ]
 
 BATCH = 32  # with 64 draws a full chunk of the decoders
 IN_CACHE = 512  # decoded pictures; measured on 16x16 in colour, twice as fast as 2048
-
-
-@torch.no_grad()
-def importance_log_weights(
-    model: MultimodalVAE,
-    batch: Batch,
-    subset: Bool[Tensor, " M"],
-    *,
-    draws: int,
-    generator: Generator | None = None,
-) -> Float[Tensor, "L B"]:
-    """log p(X, z) − log q(z|x_S) for ``draws`` draws z ~ q(z|x_S), in nats.
-
-    Private latents, where the model has them, are drawn from the encoders of all modalities and
-    weighed in the same way: their prior and their density are part of the numbers.
-    """
-    experts = model.experts(batch)
-    q = model.posterior_of(experts, batch, subset[None])
-    latent, each = _weighed(model, experts, batch, q, draws, generator)
-    return latent + each.sum(dim=1)
 
 
 class Likelihoods(NamedTuple):
@@ -70,30 +52,24 @@ class Likelihoods(NamedTuple):
     kl: Estimate
 
 
+@dataclass(eq=False)
 class ImportanceSampling(Accumulator):
-    """The :class:`Likelihoods` of the first ``count`` samples, for the walk's subsets ``rows``."""
+    """The :class:`Likelihoods` of the first ``count`` samples, for the walk's subsets."""
 
-    def __init__(
-        self,
-        model: MultimodalVAE,
-        rows: Bool[Tensor, "K M"],
-        *,
-        draws: int,
-        seed: int,
-        count: int | None = None,
-        batch_size: int = BATCH,
-    ) -> None:
-        super().__init__()
-        self.model, self.draws, self.count, self.batch_size = model, draws, count, batch_size
+    model: MultimodalVAE
+    draws: int
+    seed: int
+    count: int | None = None
+
+    def __post_init__(self) -> None:
         # A generator for each proposal: a figure does not depend on which others were asked for.
-        self.proposals = [(row, seeded(model, seed)) for row in rows]
+        self.generators = defaultdict[str, Generator](lambda: seeded(self.model, self.seed))
 
     def update(self, seen: Encoded) -> None:
-        model, draws = self.model, self.draws
-        for part in seen.parts(self.batch_size, self.count):
-            for k, (row, generator) in enumerate(self.proposals):
-                q, name = part.posterior_of(k), subsets.name(row, model.names)
-                latent, each = _weighed(model, part.experts, part.batch, q, draws, generator)
+        for part in seen.parts(BATCH, self.count):
+            for name, row in seen.given.items():
+                generator = self.generators[name]
+                latent, each = log_weights(self.model, part, name, self.draws, generator)
                 joint = latent + each.sum(dim=1)
                 own = latent + each[:, row.to(each.device)].sum(dim=1)
                 bound, kl = joint.mean(dim=0), -latent.mean(dim=0)
@@ -108,7 +84,6 @@ def log_likelihoods(
     *,
     draws: int = 64,
     proposals: Bool[Tensor, "K M"] | None = None,
-    batch_size: int = BATCH,
     seed: int = 0,
     show_progress: bool = False,
 ) -> dict[str, Likelihoods]:
@@ -120,9 +95,10 @@ def log_likelihoods(
     * ``kl``: KL(q(z|x_S)‖p(z)) of the shared latent, so that ``bound − (beta − 1) kl`` is the
       bound at another beta where there are no private latents.
 
-    Every draw serves all of them. Private latents are drawn from the encoders of their own
-    modalities, and weighed with their prior and density. For ``vae`` and ``mmvm`` see
-    :func:`joint_log_likelihood`.
+    Every draw is decoded into all modalities and serves all of them. Private latents are drawn from
+    the encoders of their own modalities, and weighed with their prior and density. For ``vae`` and
+    ``mmvm``, whose modalities have latents of their own, it says how well one latent explains them
+    all, which they do not train.
 
     Args:
         draws: L, from every proposal.
@@ -133,70 +109,47 @@ def log_likelihoods(
 
     Raises:
         ValueError: a sample lacks a modality, or there is nothing to draw.
+
+    Source: Burda et al., "Importance Weighted Autoencoders", 2016 (arXiv 1509.00519); the papers'
+    joint log-likelihood. The CoDE-VAE authors' code averages over different samples (it lays
+    draws out as [n, N] and reshapes to [N, n]); here a sample keeps its column.
     """
     if not data.present.all():
         raise ValueError("the joint log-likelihood needs samples with every modality present")
     if draws < 1:
         raise ValueError(f"draws must be at least 1; got {draws}")
     rows = subsets.powerset(len(model.names)) if proposals is None else proposals
-    sampling = ImportanceSampling(model, rows, draws=draws, seed=seed, batch_size=batch_size)
-    found = walk(
-        model, data, [sampling], rows, batch_size=batch_size, what="log-likelihood",
-        show_progress=show_progress,
-    )  # fmt: skip
-    values: dict[str, dict[str, Estimate]] = {}
-    for row in found:
-        values.setdefault(row.given, {})[row.metric] = row.estimate
-    return {name: Likelihoods(**part) for name, part in values.items()}
+    sampling = ImportanceSampling(model, draws, seed)
+    found = walk(model, data, [sampling], rows, show_progress=show_progress)
+    return {name: Likelihoods(**part) for name, part in nested(found, "given", "metric").items()}
 
 
 def joint_log_likelihood(
-    model: MultimodalVAE,
-    data: MultimodalDataset,
-    *,
-    draws: int = 64,
-    proposals: Bool[Tensor, "K M"] | None = None,
-    batch_size: int = BATCH,
-    seed: int = 0,
-    show_progress: bool = False,
+    model: MultimodalVAE, data: MultimodalDataset, **options: Any
 ) -> dict[str, dict[str, Estimate]]:
     """log p(X) of complete samples, one estimate for each proposal q(z|x_S), in nats a sample.
 
-    ``log p(X) ≈ logmeanexp_l [log p(X, z_l) − log q(z_l|x_S)]``: in expectation a lower bound
-    that rises to log p(X) with ``draws``; how slowly says how far the proposal is from the
-    posterior, which the effective sample size (between 1 and ``draws``) reports.
-
-    Every draw z is decoded into all modalities. For ``vae`` and ``mmvm``, whose modalities have
-    latents of their own, it says how well one latent explains them all, which they do not train.
+    In expectation a lower bound that rises to log p(X) with ``draws``; how slowly says how far the
+    proposal is from the posterior, which the effective sample size (between 1 and ``draws``)
+    reports. Options, errors and source are those of :func:`log_likelihoods`.
 
     Returns:
         ``{subset name: {"log_likelihood": ..., "effective_sample_size": ...}}`` for every subset,
         or for the rows of ``proposals``.
-
-    Source: Burda et al., "Importance Weighted Autoencoders", 2016 (arXiv 1509.00519); the papers'
-    joint log-likelihood. The CoDE-VAE authors' code averages over different samples (it lays
-    draws out as [n, N] and reshapes to [N, n]); here a sample keeps its column.
     """
-    found = log_likelihoods(
-        model, data, draws=draws, proposals=proposals, batch_size=batch_size, seed=seed,
-        show_progress=show_progress,
-    )  # fmt: skip
     wanted = ("log_likelihood", "effective_sample_size")
+    found = log_likelihoods(model, data, **options)
     return {name: {key: getattr(part, key) for key in wanted} for name, part in found.items()}
 
 
-def _weighed(
-    model: MultimodalVAE,
-    experts: Experts,
-    batch: Batch,
-    q: Posterior,
-    draws: int,
-    generator: Generator | None,
+def log_weights(
+    model: MultimodalVAE, seen: Encoded, given: str, draws: int, generator: Generator
 ) -> tuple[Float[Tensor, "L B"], Float[Tensor, "L M B"]]:
-    """log p(z) − log q(z) at draws from one posterior, and log p(x_m|z) of every modality.
+    """log p(z) − log q(z) at draws from q(z|x_S), and log p(x_m|z) of every modality.
 
     To a modality with a private latent w belongs log p(w) − log q(w|x_m) at its own draw.
     """
+    experts, batch, q = seen.experts, seen.batch, seen.posterior_of(given)
     z = q.draw(draws, generator)  # (L, 1, B, D)
     latent = (model.prior.log_prob(z) - q.log_prob(z))[:, 0]  # (L, B)
     private = None

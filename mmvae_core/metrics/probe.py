@@ -42,7 +42,6 @@ class Probes(Accumulator):
         parts = [seen.posterior.mean for seen in encoded(model, train.subset(chosen), rows)]
         labels = train.label[chosen.to(train.label.device)].cpu().numpy()
         super().__init__()
-        self.names = [subsets.name(row, model.names) for row in rows]
         self.probes = [
             LogisticRegression(solver="lbfgs", max_iter=MAX_ITER).fit(means, labels)
             for means in torch.cat(parts, dim=1).cpu().numpy()  # (K, N, D)
@@ -52,7 +51,7 @@ class Probes(Accumulator):
         label = seen.batch.label
         assert label is not None
         means, truth = seen.posterior.mean.cpu().numpy(), label.cpu().numpy()
-        for name, probe, latents in zip(self.names, self.probes, means, strict=True):
+        for name, probe, latents in zip(seen.given, self.probes, means, strict=True):
             right = torch.from_numpy(probe.predict(latents) == truth)
             self.add("linear_accuracy", name, "", right)
 
@@ -64,7 +63,6 @@ def linear_accuracy(
     *,
     count: int = TRAIN_LATENTS,
     seed: int = 0,
-    show_progress: bool = False,
 ) -> dict[str, Estimate]:
     """Test accuracy of a logistic regression on ``count`` latent means, for every subset.
 
@@ -84,5 +82,4 @@ def linear_accuracy(
         raise ValueError("linear classification needs labels; the data have none")
     rows = subsets.powerset(len(model.names))
     probes = Probes(model, train, rows, count=count, seed=seed)
-    found = walk(model, test, [probes], rows, what="latents", show_progress=show_progress)
-    return {row.given: row.estimate for row in found}
+    return {row.given: row.estimate for row in walk(model, test, [probes], rows)}

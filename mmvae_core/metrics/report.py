@@ -32,7 +32,7 @@ from mmvae_core.metrics.coherence import (
     unconditional_coherence,
 )
 from mmvae_core.metrics.estimate import Measurement
-from mmvae_core.metrics.frechet import Extractor, frechet_distance
+from mmvae_core.metrics.frechet import Extractor, Features, frechet_distance
 from mmvae_core.metrics.imputation import (
     Imputation,
     Reconstruction,
@@ -158,23 +158,19 @@ def measure(
     settings = Settings() if settings is None else settings
     _check(model, train, test, classifiers)
     rows, seed, few = subsets.powerset(len(model.names)), settings.seed, settings.imputation_samples
-    accumulators: list[Accumulator] = [_Traces([subsets.name(row, model.names) for row in rows])]
+    accumulators: list[Accumulator] = [_Traces()]
     if test.label is not None and train.label is not None:
         count = min(settings.probe_latents, len(train))
         accumulators.append(Probes(model, train, rows, count=count, seed=seed))
     if classifiers is not None:
-        accumulators.append(Judged(model.names, classifiers, features=True))
-    noise = _fitted_noise(model, train.subset(slice(0, few)), seed)
+        judges = dict(zip(model.names, classifiers, strict=True))
+        accumulators.append(Judged(judges, Features("classifier_frechet")))
+    scores = [absolute_error, coverage_of(_fitted_noise(model, train.subset(slice(0, few)), seed))]
     accumulators += [
-        ImportanceSampling(
-            model, rows, draws=settings.draws, seed=seed, count=settings.likelihood_samples
-        ),
+        ImportanceSampling(model, settings.draws, seed, settings.likelihood_samples),
         Reconstruction(model, rows[-1], seed=seed, count=few),
-        Imputation(
-            model, absolute_error, coverage_of(noise), draws=settings.imputation_draws, seed=seed,
-            count=few,
-        ),
-    ]  # fmt: skip
+        Imputation(model, scores, draws=settings.imputation_draws, seed=seed, count=few),
+    ]
     weights = objective_weights(model).items()
     found = [Measurement("mixture_weight", name, "", value, nan, 0) for name, value in weights]
     found += walk(
@@ -197,12 +193,9 @@ def measure(
 class _Traces(Accumulator):
     """The trace of every posterior's covariance."""
 
-    def __init__(self, names: list[str]) -> None:
-        super().__init__()
-        self.names = names
-
     def update(self, seen: Encoded) -> None:
-        for name, values in zip(self.names, seen.posterior.stddev.square().sum(-1), strict=True):
+        traces = seen.posterior.stddev.square().sum(-1)  # (K, B)
+        for name, values in zip(seen.given, traces, strict=True):
             self.add("posterior_trace", name, "", values)
 
 
@@ -259,7 +252,7 @@ def evaluate(
     Returns:
         Numbers are ``[value, standard error, samples]``, except averages and learned weights.
     """
-    few = test.subset(slice(0, min(likelihood_samples, len(test))))
+    few = test.subset(slice(0, likelihood_samples))
     result: dict[str, Any] = {
         "linear_accuracy": linear_accuracy(model, train, test, seed=seed),
         "log_likelihood_nats": joint_log_likelihood(model, few, draws=draws, seed=seed),
@@ -274,9 +267,7 @@ def evaluate(
             zip(model.names, accuracies(classifiers, test), strict=True)
         )
     if model.mixture is not None:
-        rows = model.recipe.tableau.subsets
-        names = [subsets.name(row, model.names) for row in rows]
-        result["mixture"] = dict(zip(names, model.mixture.tolist(), strict=True))
+        result["mixture"] = objective_weights(model)
     return result
 
 

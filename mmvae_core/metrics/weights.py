@@ -5,52 +5,22 @@ CoDE-VAE learns :math:`\pi` with the bounds :math:`L_k` of the subsets,
 .. math:: \max_\pi \sum_k \pi_k L_k + \gamma H(\pi) \quad\Rightarrow\quad
           \pi_k = \frac{e^{L_k / \gamma}}{\sum_j e^{L_j / \gamma}},
 
-so that :math:`\gamma` is a temperature in nats. Figure 5 of the paper shows the weights beside the
-posteriors' certainty, by how many modalities a subset has; :func:`weights_by_size` is that table.
+so that :math:`\gamma` is a temperature in nats.
 
-Source: arXiv 2505.01134, equation of Lemma 3 and Figure 5; the closed form is calculus.
+Source: arXiv 2505.01134, equation of Lemma 3; the closed form is calculus.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from math import nan
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import torch
 
 from mmvae_core import bounds as objectives
 from mmvae_core import subsets
-from mmvae_core.metrics.estimate import Measurement
 from mmvae_core.model import MultimodalVAE
 
-__all__ = [
-    "SizeSummary",
-    "objective_weights",
-    "predicted_weights",
-    "subset_bounds",
-    "weights_by_size",
-]
-
-
-class SizeSummary(NamedTuple):
-    """The subsets with ``size`` modalities: means over them, and how far they spread.
-
-    ``weight``: pi_k of one subset; NaN where the objective has no fixed weights, 0 for a subset
-    without a bound of its own. ``total_weight``: of all these subsets together. ``trace``: of the
-    posterior's covariance. ``bound``: L_k in nats. ``*_spread``: the standard deviation between
-    the subsets, NaN where there is one alone.
-    """
-
-    size: int
-    subsets: int
-    weight: float
-    weight_spread: float
-    total_weight: float
-    trace: float
-    trace_spread: float
-    bound: float
-    bound_spread: float
+__all__ = ["objective_weights", "predicted_weights"]
 
 
 def objective_weights(model: MultimodalVAE) -> dict[str, float]:
@@ -74,27 +44,13 @@ def objective_weights(model: MultimodalVAE) -> dict[str, float]:
     return dict(zip(names, weights.tolist(), strict=True))
 
 
-def subset_bounds(rows: Iterable[Measurement], *, beta: float = 1.0) -> dict[str, float]:
-    """Every subset's bound L_k at ``beta``, in nats, from the rows of one model's measurement.
-
-    ``L_k = bound − (beta − 1) kl``: the bound that training sees, where all modalities weigh 1 and
-    none has a private latent.
-
-    Raises:
-        ValueError: no bounds are among the rows.
-    """
-    found = {(row.metric, row.given): row.value for row in rows}
-    given = [name for metric, name in found if metric == "bound"]
-    if not given:
-        raise ValueError("the rows hold no bound; measure(model, ...) gives one for every subset")
-    return {name: found["bound", name] - (beta - 1) * found["kl", name] for name in given}
-
-
 def predicted_weights(bounds: Mapping[str, float], gamma: float) -> dict[str, float]:
     """The mixture that the objective is best with for given bounds: softmax(L / gamma).
 
     Args:
-        bounds: L_k in nats, by subset (:func:`subset_bounds`).
+        bounds: L_k in nats, by subset: of :func:`mmvae_core.metrics.measure` the rows ``bound``,
+            less (beta − 1) times ``kl``, are what training sees where all modalities weigh 1 and
+            none has a private latent.
         gamma: the weight of the entropy, in nats; the recipe's ``entropy_scale``.
 
     Returns:
@@ -110,39 +66,3 @@ def predicted_weights(bounds: Mapping[str, float], gamma: float) -> dict[str, fl
     values = torch.tensor([*bounds.values()], dtype=torch.float64)
     best = objectives.optimal_weights(values, gamma)
     return dict(zip(bounds, best.tolist(), strict=True))
-
-
-def weights_by_size(rows: Iterable[Measurement]) -> list[SizeSummary]:
-    """Weight, certainty and bound of the subsets by how many modalities they have.
-
-    Args:
-        rows: of one model, from :func:`mmvae_core.metrics.measure`.
-
-    Returns:
-        One summary a size, the smallest first.
-
-    Raises:
-        ValueError: no posterior's trace is among the rows.
-    """
-    table: dict[str, dict[str, float]] = {"mixture_weight": {}, "posterior_trace": {}, "bound": {}}
-    for row in rows:
-        if row.metric in table:
-            table[row.metric][row.given] = row.value
-    weights, traces, bounds = table.values()
-    if not traces:
-        raise ValueError("the rows hold no posterior_trace; measure(model, ...) gives them")
-    by_size: dict[int, list[str]] = {}
-    for name in traces:
-        by_size.setdefault(name.count("+") + 1, []).append(name)
-    result = []
-    for size, names in sorted(by_size.items()):
-        weight = [weights.get(name, 0.0) if weights else nan for name in names]
-        parts = [weight, [traces[n] for n in names], [bounds.get(n, nan) for n in names]]
-        (mean, spread), trace, bound = (_mean_and_spread(part) for part in parts)
-        result.append(SizeSummary(size, len(names), mean, spread, sum(weight), *trace, *bound))
-    return result
-
-
-def _mean_and_spread(values: list[float]) -> tuple[float, float]:
-    column = torch.tensor(values, dtype=torch.float64)
-    return column.mean().item(), column.std().item() if len(values) > 1 else nan

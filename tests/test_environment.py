@@ -67,10 +67,12 @@ def test_constraints_are_plain_versions_each_once() -> None:
     )
 
 
-def test_torch_is_the_tested_one_and_its_range_admits_older() -> None:
+def test_torch_is_the_tested_one_and_its_range_admits_older_and_newer() -> None:
     (torch,) = (r for r in map(Requirement, GROUPS["core"]) if r.name == "torch")
     assert PINS["torch"] == "2.13.0"
-    assert all(torch.specifier.contains(version) for version in ("2.6.0", "2.11.0", "2.13.0"))
+    assert all(
+        torch.specifier.contains(version) for version in ("2.6.0", "2.11.0", "2.13.0", "2.15.0")
+    )
     assert f"PyTorch {PINS['torch']}" in text("README.md")
 
 

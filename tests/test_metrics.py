@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -166,16 +167,44 @@ def test_classifiers_learn_and_are_cached(tmp_path, monkeypatch) -> None:
         raise AssertionError("trained again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(classifiers, "_train", never)
+        patch.setattr(classifiers, "_trained", never)
         again = metrics.train_classifiers(data, epochs=15, folder=tmp_path)
         with pytest.raises(AssertionError, match="trained again"):  # other pictures, other file
             metrics.train_classifiers(brightness(400, views=2, seed=2), epochs=15, folder=tmp_path)
     for one, other in zip(first, again, strict=True):
         for key, value in one.state_dict().items():
             assert torch.equal(value, other.state_dict()[key])
-    files[0].write_bytes(files[0].read_bytes()[:100])
-    metrics.train_classifiers(data, epochs=15, folder=tmp_path)  # a damaged file is made anew
-    assert files[0].stat().st_size > 1000
+    whole = files[0].read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 16  # inside a weight
+    for damaged in (whole[:100], bytes(flipped)):
+        files[0].write_bytes(damaged)
+        with pytest.warns(UserWarning, match=f"{files[0].name} cannot be used"):
+            metrics.train_classifiers(data, epochs=15, folder=tmp_path)
+        assert len(files[0].read_bytes()) == len(whole) > 1000
+
+
+def test_a_classifier_sees_what_is_present_whether_bytes_or_floats() -> None:
+    data = brightness(120, views=2)
+    present = torch.rand(120, 2, generator=torch.Generator().manual_seed(0)) < 0.7
+    present[:, 0] |= ~present.any(dim=1)
+    gaps = replace(data, present=present)
+    noise = tuple(
+        view.where(present[:, m].view(-1, 1, 1, 1), torch.randint_like(view, 256))
+        for m, view in enumerate(data.x)
+    )
+    kinds = [
+        gaps,
+        replace(gaps, x=noise),
+        replace(gaps, x=tuple(view.float() / 255 for view in data.x)),
+    ]
+    one, *others = (metrics.train_classifiers(kind, epochs=2) for kind in kinds)
+    whole = metrics.train_classifiers(data, epochs=2)
+    for m in range(2):
+        for other in others:
+            for key, value in one[m].state_dict().items():
+                assert torch.equal(value, other[m].state_dict()[key])
+        assert not torch.equal(one[m].body[0].weight, whole[m].body[0].weight)
 
 
 def test_estimates() -> None:
@@ -209,6 +238,15 @@ def test_bad_input_says_what_was_expected() -> None:
         metrics.conditional_coherence(model, data, [Judge()])
     with pytest.raises(ValueError, match="classifiers need labels"):
         metrics.train_classifiers(bare)
+    vectors = replace(data, x=(data.x[0], torch.rand(20, 5), torch.rand(20, 2, 5)))
+    with pytest.raises(ValueError, match=r"judge pictures \[C, H, W\]; m1 has .* shape \[5\]"):
+        metrics.train_classifiers(vectors)
+    hidden = replace(data, present=torch.tensor([[True, False, True]] * 20))
+    with pytest.raises(ValueError, match="no sample has the modality m1"):
+        metrics.train_classifiers(hidden)
+    with pytest.raises(ValueError, match="samples of two classes; all 20 are of class 2"):
+        alike = replace(data, label=torch.full((20,), 2))
+        metrics.linear_accuracy(model, alike, alike, count=20)
     with pytest.raises(ValueError, match=r"count must lie in 1\.\.20; got 500"):
         metrics.linear_accuracy(model, data, data)
     with pytest.raises(ValueError, match="count must be at least 1; got 0"):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mmvae_core.data.dataset import MultimodalDataset
-from mmvae_core.files import replacing
+from mmvae_core.data.files import cached, fingerprint
 
 __all__ = ["Classifier", "train_classifiers"]
 
@@ -61,64 +58,61 @@ def train_classifiers(
 ) -> list[Classifier]:
     """Train one classifier for each modality of ``data``, on real observations.
 
+    A classifier sees the samples that have its modality.
+
     Args:
-        data: with labels; its training part.
-        folder: where to keep the weights. A file is used again only for the same pictures,
-            epochs and seed (its name holds their digest), and a damaged one is made anew.
+        data: with labels, and pictures ``[C, H, W]`` in every modality; its training part.
+        folder: where to keep the weights. A file is used again only for the same data, epochs and
+            seed (its name holds their digest); a damaged one is made anew, with a warning.
 
     Raises:
-        ValueError: the data have no labels.
+        ValueError: the data have no labels, a modality is no picture or no sample has it.
 
     Source: the coherence judges of arXiv 2105.02470 and 2505.01134 (appendix D.2), with an
     architecture of our own, the same for every modality.
     """
-    label = data.label
-    if label is None:
+    if data.label is None:
         raise ValueError("classifiers need labels; this data set has none")
-    classes = int(label.max()) + 1
+    classes = int(data.label.max()) + 1
     result = []
-    for m, view in enumerate(data.x):
-        with torch.random.fork_rng(devices=[] if view.device.type == "cpu" else [view.device]):
+    for m, (name, shape) in enumerate(zip(data.names, data.shapes, strict=True)):
+        if len(shape) != 3:
+            raise ValueError(
+                f"classifiers judge pictures [C, H, W]; {name} has samples of shape {list(shape)}. "
+                "Give measure() a module of your own for it, from a batch to logits [B, classes]"
+            )
+        rows = data.present[:, m].nonzero().flatten()
+        if not len(rows):
+            raise ValueError(f"no sample has the modality {name}: there is nothing to learn from")
+        own = data.modalities([name]).subset(rows)
+        device = own.device
+        with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
             torch.manual_seed(seed)
-            classifier = Classifier(view.shape[1], classes).to(view.device)
-            path = None
+            classifier = Classifier(shape[0], classes).to(device)
+            build = partial(_trained, classifier, own, epochs, seed)
             if folder is not None:
-                path = Path(folder) / _digest(data.names[m], view, label, epochs, seed)
-            if path is None or not _restore(classifier, path):
-                _train(classifier, view, label, epochs, seed)
-                if path is not None:
-                    _store(classifier, path)
+                key = fingerprint([own.fingerprint, classes, epochs, seed])
+                path = Path(folder).expanduser() / f"classifier-{name}-{key[:16]}.safetensors"
+                classifier.load_state_dict(cached(path, key, classifier.state_dict(), build))
+            else:
+                build()
         result.append(classifier.eval().requires_grad_(False))
     return result
 
 
-def _train(classifier: Classifier, view: Tensor, label: Tensor, epochs: int, seed: int) -> None:
+def _trained(
+    classifier: Classifier, data: MultimodalDataset, epochs: int, seed: int
+) -> dict[str, Tensor]:
+    """The weights of a classifier, trained on data of one modality."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(classifier.parameters(), lr=1e-3)
     for _ in range(epochs):
-        order = torch.randperm(len(view), generator=generator).to(view.device)
+        order = torch.randperm(len(data), generator=generator).to(data.device)
         for rows in order.split(BATCH):
-            loss = cross_entropy(classifier(view[rows].float() / 255), label[rows])
+            batch = data.batch(rows)
+            assert batch.label is not None
+            loss = cross_entropy(classifier(batch.x[0]), batch.label)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-
-
-def _digest(name: str, view: Tensor, label: Tensor, epochs: int, seed: int) -> str:
-    digest = hashlib.sha256(json.dumps([list(view.shape), epochs, seed]).encode())
-    digest.update(view.cpu().contiguous().numpy().tobytes())
-    digest.update(label.cpu().contiguous().numpy().tobytes())
-    return f"classifier-{name}-{digest.hexdigest()[:16]}.safetensors"
-
-
-def _restore(classifier: Classifier, path: Path) -> bool:
-    try:
-        classifier.load_state_dict(load_file(path))
-    except (FileNotFoundError, SafetensorError, RuntimeError, KeyError):
-        return False
-    return True
-
-
-def _store(classifier: Classifier, path: Path) -> None:
-    with replacing(path) as partial:
-        save_file({k: v.cpu().contiguous() for k, v in classifier.state_dict().items()}, partial)
+    return {name: value.cpu().contiguous() for name, value in classifier.state_dict().items()}

@@ -41,6 +41,11 @@ class Probes(Accumulator):
         chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:count]
         parts = [seen.posterior.mean for seen in encoded(model, train.subset(chosen), rows)]
         labels = train.label[chosen.to(train.label.device)].cpu().numpy()
+        if len(set(labels)) < 2:
+            raise ValueError(
+                f"linear classification needs samples of two classes; all {count} are of class "
+                f"{labels[0]}"
+            )
         super().__init__()
         self.probes = [
             LogisticRegression(solver="lbfgs", max_iter=MAX_ITER).fit(means, labels)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from mmvae_core import bounds
 from mmvae_core.bounds import Evidence, LogWeights
 from mmvae_core.data.dataset import Batch
 from mmvae_core.distributions import log_density, standard_noise
+from mmvae_core.objectives.prior_expert import consensus
 from mmvae_core.objectives.protocol import Experts, Joined, SampledMixture
 from mmvae_core.tableau import SampleTableaux, Tableau, sent
 
@@ -40,7 +41,7 @@ def evidence(
         )
     _check_samples(samples)
     experts = model.experts(batch)
-    loc, scale = model.aggregate_experts(experts.loc, experts.scale, tableau.cond)  # (K, B, D)
+    loc, scale = consensus(model.aggregate, *experts[:2], tableau.cond)  # (K, B, D)
     if noise is None:
         noise = standard_noise("normal", (samples, *loc.shape), loc, generator)
     z = loc + scale * noise  # (L, K, B, D)
@@ -52,31 +53,13 @@ def evidence(
     if isinstance(model.reference, SampledMixture):
         kl = _sampled_kl(experts, tableau, loc, scale, z, gate)
     else:
-        rule = model.reference
-        references = model.aggregate_experts(experts.loc, experts.scale, tableau.ref, rule)
-        kl = bounds.gaussian_kl(loc, scale, *references)
+        rule = model.reference or model.aggregate
+        kl = bounds.gaussian_kl(loc, scale, *consensus(rule, *experts[:2], tableau.ref))
         if gate is not None:
             kl = kl * _shares(gate, present, tableau)
-    wanted = tableau.recon != 0  # on the host
-    columns = []
-    for m in range(len(model.names)):
-        column = loc.new_zeros(z.shape[:3])
-        rows = wanted[:, m].nonzero()
-        if len(rows) == wanted[:, m].numel():
-            column = model.log_likelihood(m, z, batch.x[m])
-        elif len(rows):
-            index = tuple(sent(part, loc.device) for part in rows.unbind(dim=1))
-            if len(index) == 1:  # whole rows: posterior k for every sample
-                column = column.index_copy(
-                    1, index[0], model.log_likelihood(m, z[:, index[0]], batch.x[m])
-                )
-            else:  # posterior k for sample b
-                k, b = index
-                values = model.log_likelihood(m, z[:, k, b], batch.x[m][b])  # (L, N)
-                column = column.index_put((torch.arange(len(z), device=z.device)[:, None], k, b),
-                                          values)  # fmt: skip
-        columns.append(column)
-    return Evidence(torch.stack(columns, dim=2), kl)
+    asked = (tableau.recon != 0).unbind(dim=1)  # on the host
+    recon = [_where_asked(model, m, z, batch.x[m], rows) for m, rows in enumerate(asked)]
+    return Evidence(torch.stack(recon, dim=2), kl)
 
 
 def log_weights(
@@ -122,6 +105,8 @@ def log_weights(
         shape = (samples, len(own[0]), len(model.names), *own.shape[2:])
         aside = standard_noise(family, shape, own, generator)
         aside = aside * auxiliary.exp()[:, None]
+    # Expert k explains modality m where the sample has both; looked at on the host.
+    there = torch.ones(len(z[0]), 1, dtype=torch.bool) if batch.complete else usable.cpu()
     recon = []
     for m in range(len(model.names)):
         latents = z
@@ -130,20 +115,31 @@ def log_weights(
             mine[m] = True
             beside = torch.where(mine[:, None, None], own, aside[:, :, m])
             latents = torch.cat([z, beside], dim=-1)
-        if batch.complete:
-            values = model.log_likelihood(m, latents, batch.x[m])  # (L, K, B)
-        else:
-            values = z.new_zeros(z.shape[:3])
-            k, b = (usable & usable[m]).nonzero(as_tuple=True)  # both are there
-            if len(k):
-                some = model.log_likelihood(m, latents[:, k, b], batch.x[m][b])
-                values = values.index_put(
-                    (torch.arange(samples, device=z.device)[:, None], k, b), some
-                )
-        recon.append(values)
+        recon.append(_where_asked(model, m, latents, batch.x[m], there & there[m]))
     stacked = torch.stack(recon, dim=2)  # (L, K, M, B)
     total = (stacked * model.modality_weights[:, None]).sum(dim=2)
     return LogWeights(total + beta * regular, usable, draws, stacked, regular)
+
+
+def _where_asked(
+    model: Joined,
+    modality: int,
+    z: Float[Tensor, "L K B D"],
+    x: Float[Tensor, "B *shape"],
+    asked: Bool[Tensor, "K *batch"],
+) -> Float[Tensor, "L K B"]:
+    """log p(x_m|z) where posterior k, or k for sample b, is ``asked`` for it (on the host); 0 and
+    no run of the decoder elsewhere."""
+    if asked.all():
+        return model.log_likelihood(modality, z, x)
+    values = z.new_zeros(z.shape[:3])
+    k, *b = (sent(part, z.device) for part in asked.nonzero(as_tuple=True))
+    if not len(k):
+        return values
+    if not b:
+        return values.index_copy(1, k, model.log_likelihood(modality, z[:, k], x))
+    found = model.log_likelihood(modality, z[:, k, b[0]], x[b[0]])  # (L, N)
+    return values.index_put((torch.arange(len(z), device=z.device)[:, None], k, b[0]), found)
 
 
 def _shares(

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmvae_core.aggregation import Aggregate, Gaussians
+from mmvae_core.aggregation import Aggregate
 from mmvae_core.data.dataset import Batch
 from mmvae_core.distributions import FAMILIES, ClusterPrior, StandardPrior
 from mmvae_core.learned import ExpertGate
@@ -82,6 +82,7 @@ class Joined(Protocol):
 
     names: list[str]
     latents: Latents
+    aggregate: Aggregate
     reference: Reference
     modality_weights: Tensor
     prior: StandardPrior | ClusterPrior
@@ -97,15 +98,6 @@ class Joined(Protocol):
 
     def experts(self, batch: Batch) -> Experts:
         """What the encoders say."""
-
-    def aggregate_experts(
-        self,
-        loc: Float[Tensor, "M B D"],
-        scale: Float[Tensor, "M B D"],
-        cond: Bool[Tensor, "K E *batch"],
-        rule: Aggregate | None = None,
-    ) -> Gaussians:
-        """The consensus of every row of ``cond``, by the recipe's rule or another."""
 
     def log_likelihood(
         self, modality: int, z: Float[Tensor, "*lead B D"], x: Float[Tensor, "B *shape"]

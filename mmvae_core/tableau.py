@@ -21,12 +21,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["SampleTableaux", "Tableau", "sent", "with_prior"]
+__all__ = ["AnyTableau", "SampleTableaux", "Tableau", "sent", "with_prior"]
 
 
 def with_prior(masks: Bool[Tensor, "K M"], *, prior: bool) -> Bool[Tensor, "K M+1"]:
@@ -236,6 +237,10 @@ class SampleTableaux:
     @property
     def num_references(self) -> int:
         return self.ref.shape[0]
+
+
+AnyTableau: TypeAlias = Tableau | SampleTableaux
+"""Of a batch: one for all of its samples, or one for each."""
 
 
 def _padded(tableau: Tableau, num_posteriors: int, num_references: int) -> tuple[Tensor, ...]:

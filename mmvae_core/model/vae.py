@@ -33,7 +33,7 @@ from mmvae_core.learned import ExpertGate
 from mmvae_core.model.members import members_of
 from mmvae_core.objectives import Experts, consensus
 from mmvae_core.recipes import MixtureOfExperts, Recipe
-from mmvae_core.tableau import SampleTableaux, Tableau, sent
+from mmvae_core.tableau import AnyTableau, sent
 
 __all__ = ["DECODE_CHUNK", "MultimodalVAE"]
 
@@ -329,7 +329,7 @@ class MultimodalVAE(nn.Module):
 
     # --- training --------------------------------------------------------------------------
 
-    def plan(self, batch: Batch) -> Tableau | SampleTableaux:
+    def plan(self, batch: Batch) -> AnyTableau:
         """The fixed tableau of the recipe, whole, for what every sample has."""
         return self.recipe.plan(len(batch), None if batch.complete else batch.present.cpu())
 
@@ -340,7 +340,7 @@ class MultimodalVAE(nn.Module):
         beta: float = 1.0,
         samples: int = 1,
         generator: Generator | None = None,
-        tableau: Tableau | SampleTableaux | None = None,
+        tableau: AnyTableau | None = None,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The mean negative objective of the batch, in nats, and its terms (detached) for a log.
 

@@ -12,7 +12,7 @@ from mmvae_core.data.dataset import Batch
 from mmvae_core.distributions import log_density, standard_noise
 from mmvae_core.objectives.prior_expert import consensus
 from mmvae_core.objectives.protocol import Experts, Joined, SampledMixture
-from mmvae_core.tableau import SampleTableaux, Tableau, sent
+from mmvae_core.tableau import AnyTableau, SampleTableaux, Tableau, sent
 
 __all__ = ["evidence", "log_weights"]
 
@@ -20,17 +20,16 @@ __all__ = ["evidence", "log_weights"]
 def evidence(
     model: Joined,
     batch: Batch,
-    tableau: Tableau | SampleTableaux | None = None,
+    tableau: AnyTableau | None = None,
     *,
     samples: int = 1,
     generator: Generator | None = None,
-    noise: Float[Tensor, "L K B D"] | None = None,
 ) -> Evidence:
     """What the batch says about every term of the tableau (the recipe's own by default), in nats.
 
     Args:
         samples: L, draws from every posterior.
-        generator: of their noise; or ``noise`` itself.
+        generator: of their noise.
     """
     if tableau is None:
         tableau = model.plan(batch)
@@ -39,12 +38,9 @@ def evidence(
             "a tableau for complete samples was given with a batch that lacks modalities; "
             "make the batch's own with recipe.plan(len(batch), batch.present.cpu())"
         )
-    _check_samples(samples)
     experts = model.experts(batch)
     loc, scale = consensus(model.aggregate, *experts[:2], tableau.cond)  # (K, B, D)
-    if noise is None:
-        noise = standard_noise("normal", (samples, *loc.shape), loc, generator)
-    z = loc + scale * noise  # (L, K, B, D)
+    z = _draw(loc, scale, samples, "normal", generator)  # (L, K, B, D)
     gate = present = None
     if model.gate is not None:
         if isinstance(tableau, SampleTableaux):  # its references tell what the samples have
@@ -86,7 +82,6 @@ def log_weights(
             :func:`mmvae_core.bounds.dreg` needs it.
     """
     family, auxiliary = model.latents.family, model.auxiliary_log_scale
-    _check_samples(samples)
     experts = model.experts(batch)
     usable = batch.present.T  # (K, B): every expert is a component
     z = _draw(experts.loc, experts.scale, samples, family, generator)  # (L, K, B, D)
@@ -143,14 +138,14 @@ def _where_asked(
 
 
 def _shares(
-    gate: Float[Tensor, "M B"], present: Tensor | None, tableau: Tableau | SampleTableaux
+    gate: Float[Tensor, "M B"], present: Tensor | None, tableau: AnyTableau
 ) -> Float[Tensor, "R B"]:
     """What the gate makes of a tableau that gives all modalities that are present one weight.
 
     The reference of modality n, wherever it stands among the rows, gets M_present times g_n.
     """
-    member = sent(tableau.ref[:, :-1], gate.device).to(gate)  # (R, M) or (R, M, B)
-    member = member if member.ndim == 3 else member[..., None]
+    member = sent(tableau.ref[:, :-1], gate.device).to(gate)
+    member = member if member.ndim == 3 else member[..., None]  # (R, M, 1 or B)
     share = gate * (len(gate) if present is None else present.sum(dim=0))
     prior = (member.sum(dim=1) == 0).to(gate)
     return (member * share).sum(dim=1) + prior
@@ -158,7 +153,7 @@ def _shares(
 
 def _sampled_kl(
     experts: Experts,
-    tableau: Tableau | SampleTableaux,
+    tableau: AnyTableau,
     loc: Tensor,
     scale: Tensor,
     z: Tensor,
@@ -166,31 +161,26 @@ def _sampled_kl(
 ) -> Float[Tensor, "K R B"]:
     """KL of every posterior: the prior's is known, that to a mixture is estimated at the draws."""
     prior = bounds.gaussian_kl(loc, scale, torch.zeros_like(loc[:1]), torch.ones_like(loc[:1]))
-    each = log_density("normal", z[:, :, None], experts.loc, experts.scale)  # (L, K, M, B)
+    each = log_density("normal", z[:, :, None], *experts[:2])  # (L, K, M, B)
     log_q = log_density("normal", z, loc, scale)  # (L, K, B)
+    weight = torch.ones_like(each[0, 0]) if gate is None else gate  # (M, B)
+    weight = weight.clamp_min(torch.finfo(weight.dtype).tiny)  # a gate may have shut to 0
     columns = []
-    for r in range(tableau.num_references):
-        members = sent(tableau.ref[r, :-1], loc.device)  # (M,) or (M, B)
-        if not bool(tableau.ref[r, :-1].any()):
+    for row in tableau.ref[:, :-1]:
+        if not bool(row.any()):
             columns.append(prior[:, 0])
             continue
-        members = members if members.ndim == 2 else members[:, None]
-        weight = torch.ones_like(each[0, 0]) if gate is None else gate  # (M, B)
-        weight = weight.clamp_min(torch.finfo(weight.dtype).tiny)  # a gate may have shut to 0
+        members = sent(row, loc.device).view(len(weight), -1)  # (M, 1 or B)
         # Logarithms of members' weights alone: that of an absent one's 0 would have no gradient.
-        weight = torch.where(members, weight, 1.0).log().masked_fill(~members, float("-inf"))
-        mixture = (each + weight.log_softmax(dim=0)).logsumexp(dim=2)
+        share = torch.where(members, weight, 1.0).log().masked_fill(~members, float("-inf"))
+        mixture = (each + share.log_softmax(dim=0)).logsumexp(dim=2)
         columns.append((log_q - mixture).mean(dim=0))
     return torch.stack(columns, dim=1)
-
-
-def _check_samples(samples: int) -> None:
-    """Raise ``ValueError`` where there is no draw from every posterior."""
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, draws from every posterior; got {samples}")
 
 
 def _draw(
     loc: Tensor, scale: Tensor, samples: int, family: str, generator: Generator | None
 ) -> Float[Tensor, "L K B D"]:
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, draws from every posterior; got {samples}")
     return loc + scale * standard_noise(family, (samples, *loc.shape), loc, generator)

@@ -14,7 +14,7 @@ from mmvae_core.data.dataset import Batch
 from mmvae_core.distributions import FAMILIES, ClusterPrior, StandardPrior
 from mmvae_core.learned import ExpertGate
 from mmvae_core.objectives.subset_weights import SubsetWeights
-from mmvae_core.tableau import SampleTableaux, Tableau
+from mmvae_core.tableau import AnyTableau
 
 __all__ = ["Experts", "Joined", "Latents", "Reference", "SampledMixture"]
 
@@ -93,7 +93,7 @@ class Joined(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def plan(self, batch: Batch) -> Tableau | SampleTableaux:
+    def plan(self, batch: Batch) -> AnyTableau:
         """The fixed tableau of what the samples have."""
 
     def experts(self, batch: Batch) -> Experts:

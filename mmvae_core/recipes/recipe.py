@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
 from mmvae_core.aggregation import Aggregate, poe
 from mmvae_core.objectives import Latents, LogMean, MeanLog, Sum
 from mmvae_core.recipes.tableaux import Tableaux, stratified_rows, whole_number
-from mmvae_core.tableau import SampleTableaux, Tableau
+from mmvae_core.tableau import AnyTableau, SampleTableaux, Tableau
 
 __all__ = ["Consensus", "LearnedConsensus", "MixtureOfExperts", "Recipe", "paper"]
 
@@ -134,7 +134,7 @@ class Recipe:
         generator: Generator | None = None,
         epoch: float = 0.0,
         subset_samples: int | None = None,
-    ) -> Tableau | SampleTableaux:
+    ) -> AnyTableau:
         """The tableau of a batch of ``count`` samples.
 
         Args:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmvae_core.aggregation import Aggregate
+from mmvae_core.checks import one_of
 from mmvae_core.data.dataset import Batch
 from mmvae_core.distributions import FAMILIES, ClusterPrior, StandardPrior
 from mmvae_core.learned import ExpertGate
@@ -50,8 +51,7 @@ class Latents:
     own: bool = False
 
     def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            raise ValueError(f"latent must be one of {', '.join(FAMILIES)}; got {self.family!r}")
+        one_of("latent", self.family, FAMILIES)
         if self.clusters and self.family != "normal":
             raise ValueError(f"a prior of clusters is normal; got latent={self.family!r}")
 

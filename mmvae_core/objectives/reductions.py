@@ -19,8 +19,6 @@ from mmvae_core.tableau import AnyTableau
 
 __all__ = ["LogMean", "MeanLog", "Sum"]
 
-PER_MODALITY = "its objective averages the experts' log-weights, one term a modality"
-
 
 @dataclass(frozen=True)
 class Sum:
@@ -72,7 +70,9 @@ class MeanLog:
 
     pi: ClassVar[None] = None
     reference: ClassVar[None] = None
-    needs_all: ClassVar[str] = PER_MODALITY
+    needs_all: ClassVar[str] = (
+        "its objective averages the experts' log-weights, one term a modality"
+    )
 
     @property
     def hold(self) -> bool:

@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 
 from mmvae_core.aggregation import Aggregate, poe
 from mmvae_core.checks import check_present, whole_number
-from mmvae_core.objectives import Latents, LogMean, MeanLog, Sum
+from mmvae_core.objectives import Latents, MeanLog, Sum
 from mmvae_core.recipes.tableaux import Tableaux, stratified_rows
 from mmvae_core.tableau import AnyTableau, SampleTableaux, Tableau
 
@@ -83,7 +83,7 @@ class Recipe:
     num_modalities: int
     tableaux: Tableaux
     aggregation: Consensus | LearnedConsensus | MixtureOfExperts
-    reduce: Sum | MeanLog | LogMean = field(default_factory=Sum)
+    reduce: Sum | MeanLog = field(default_factory=Sum)
     latents: Latents = field(default_factory=Latents)
     name: str = ""
     paper: str = ""

@@ -6,7 +6,7 @@ and a NaN shows in the loss. Shapes are always looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ class InvalidScaleError(ValueError):
     """An expert's scale is not a positive number: wrong input, or a training run that diverged."""
 
 
-def one_of(name: str, value: str, known: Iterable[str]) -> str:
+def one_of(name: str, value: str, known: Collection[str]) -> str:
     """``value``, where it is among the ``known`` ones; else a ``ValueError`` that names them."""
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from mmvae_core.tableau import SampleTableaux, Tableau
+from mmvae_core.tableau import AnyTableau
 
 __all__ = [
     "Evidence",
@@ -82,7 +82,7 @@ def gaussian_kl(
 
 def posterior_elbos(
     evidence: Evidence,
-    tableau: Tableau | SampleTableaux,
+    tableau: AnyTableau,
     *,
     beta: float = 1.0,
     modality_weights: Float[Tensor, " M"] | None = None,
@@ -100,7 +100,7 @@ def posterior_elbos(
 
 def elbo(
     evidence: Evidence,
-    tableau: Tableau | SampleTableaux,
+    tableau: AnyTableau,
     *,
     beta: float = 1.0,
     modality_weights: Float[Tensor, " M"] | None = None,

@@ -1,4 +1,4 @@
-"""What experts, subsets and correlations have to be, said once for every aggregation rule.
+"""What experts, subsets, correlations and options have to be, each said once.
 
 Values are looked at on the CPU only: on an accelerator that would halt the device at every step,
 and a NaN shows in the loss. Shapes are always looked at.
@@ -6,10 +6,21 @@ and a NaN shows in the loss. Shapes are always looked at.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 
-__all__ = ["InvalidScaleError", "check_corr", "check_experts", "check_rho", "only_members"]
+__all__ = [
+    "InvalidScaleError",
+    "check_corr",
+    "check_experts",
+    "check_present",
+    "check_rho",
+    "one_of",
+    "only_members",
+    "whole_number",
+]
 
 # What stands in for an expert that is in no subset of a sample; valid in every rule.
 ABSENT_LOC, ABSENT_SCALE = 0.0, 0.5
@@ -18,6 +29,30 @@ SHOWN = 5  # how many empty subsets a message lists
 
 class InvalidScaleError(ValueError):
     """An expert's scale is not a positive number: wrong input, or a training run that diverged."""
+
+
+def one_of(name: str, value: str, known: Collection[str]) -> str:
+    """``value``, where it is among the ``known`` ones; else a ``ValueError`` that names them."""
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+    return value
+
+
+def whole_number(name: str, value: int, least: int = 1) -> int:
+    """``value``, where it is a whole number from ``least``; else a ``ValueError`` that names it."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number, at least {least}; got {value!r}")
+    return value
+
+
+def check_present(present: Tensor, of: str = "the batch") -> None:
+    """Raise ``ValueError`` where a sample has no modality, in ``present`` ``[B, M]``."""
+    empty = (~present.any(dim=1)).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(
+            f"samples {empty[:10]}{' ...' if len(empty) > 10 else ''} of {of} have no modality "
+            "present; leave them out: data.subset(data.present.any(dim=1).nonzero().flatten())"
+        )
 
 
 def only_members(loc: Tensor, scale: Tensor, cond: Tensor) -> tuple[Tensor, Tensor]:

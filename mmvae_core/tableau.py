@@ -21,17 +21,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
-__all__ = ["SampleTableaux", "Tableau", "sent", "with_prior"]
+__all__ = ["AnyTableau", "SampleTableaux", "Tableau", "prior_row", "sent", "with_prior"]
 
 
 def with_prior(masks: Bool[Tensor, "K M"], *, prior: bool) -> Bool[Tensor, "K M+1"]:
     """Append the prior's column to a family of subsets, set or clear in every row."""
     return torch.cat([masks, torch.full((len(masks), 1), prior, dtype=torch.bool)], dim=1)
+
+
+def prior_row(num_modalities: int) -> Bool[Tensor, "1 E"]:
+    """The row that is the prior alone, ``0...01``."""
+    return with_prior(torch.zeros(1, num_modalities, dtype=torch.bool), prior=True)
 
 
 def sent(value: Tensor, device: torch.device) -> Tensor:
@@ -149,10 +156,8 @@ class Tableau:
         and each log-likelihood with ``w_k`` or 0: then it is ``w_k`` times a lower bound on the
         log-evidence of the modalities that it reconstructs.
         """
-        prior = self.ref.new_zeros(self.num_modalities + 1)
-        prior[-1] = True
         weight = self.kl.sum(dim=1, keepdim=True)  # (K, 1)
-        prior_only = bool(((self.ref == prior).all(dim=1) | (self.kl == 0).all(dim=0)).all())
+        prior_only = bool((~self.ref[:, :-1].any(dim=1) | (self.kl == 0).all(dim=0)).all())
         recon_fits = torch.isclose(self.recon, weight) | (self.recon == 0)
         return prior_only and bool(recon_fits.all()) and bool((weight > 0).all())
 
@@ -179,9 +184,7 @@ class Tableau:
         columns = torch.cat([members, torch.ones(1, dtype=torch.bool)])
 
         def wider(rows: Tensor, mask: Tensor) -> Tensor:
-            result = rows.new_zeros(len(rows), len(mask))
-            result[:, mask] = rows
-            return result
+            return rows.new_zeros(len(rows), len(mask)).masked_scatter(mask, rows)
 
         return Tableau(
             wider(self.cond, columns), wider(self.recon, members),
@@ -229,29 +232,19 @@ class SampleTableaux:
             *(sent(part, device) for part in (self.cond, self.recon, self.ref, self.kl))
         )
 
-    @property
-    def num_posteriors(self) -> int:
-        return self.cond.shape[0]
 
-    @property
-    def num_references(self) -> int:
-        return self.ref.shape[0]
+AnyTableau: TypeAlias = Tableau | SampleTableaux
+"""Of a batch: one for all of its samples, or one for each."""
 
 
 def _padded(tableau: Tableau, num_posteriors: int, num_references: int) -> tuple[Tensor, ...]:
     """The arrays of ``tableau`` with rows of the prior alone, without weight, at their ends."""
-
-    def prior_rows(count: int) -> Tensor:
-        rows = torch.zeros(count, tableau.num_modalities + 1, dtype=torch.bool)
-        rows[:, -1] = True
-        return rows
-
+    prior = prior_row(tableau.num_modalities)
     more = num_posteriors - tableau.num_posteriors
     more_references = num_references - tableau.num_references
-    kl = torch.nn.functional.pad(tableau.kl, (0, more_references, 0, more))
     return (
-        torch.cat([tableau.cond, prior_rows(more)]),
-        torch.nn.functional.pad(tableau.recon, (0, 0, 0, more)),
-        torch.cat([tableau.ref, prior_rows(more_references)]),
-        kl,
+        torch.cat([tableau.cond, prior.expand(more, -1)]),
+        pad(tableau.recon, (0, 0, 0, more)),
+        torch.cat([tableau.ref, prior.expand(more_references, -1)]),
+        pad(tableau.kl, (0, more_references, 0, more)),
     )

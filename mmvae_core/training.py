@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mmvae_core.aggregation import InvalidScaleError
+from mmvae_core.checks import InvalidScaleError, check_present, whole_number
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.files import replacing
 from mmvae_core.model import MultimodalVAE
@@ -75,9 +75,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "samples"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name} must be a whole number, at least 1; got {value}")
+            whole_number(name, getattr(self, name))
         n = self.subset_samples
         if n is not None and (type(n) is not int or n < 1):
             raise ValueError(f"subset_samples must be a whole number from 1, or None; got {n}")
@@ -111,10 +109,9 @@ class History:
         from matplotlib import pyplot as plt
 
         axes = plt.gca() if axes is None else axes
-        axes.plot(range(1, len(self.epochs) + 1), self.column("loss"), label="training")
-        if self.column("valid_loss"):
-            axes.plot(range(1, len(self.epochs) + 1), self.column("valid_loss"), "--",
-                      label="held out")  # fmt: skip
+        for name, line, label in (("loss", "-", "training"), ("valid_loss", "--", "held out")):
+            if values := self.column(name):
+                axes.plot(range(1, len(values) + 1), values, line, label=label)
         axes.set(xlabel="epoch", ylabel="loss (nats a sample)")
         axes.legend()
         return axes
@@ -387,12 +384,7 @@ def _check_data(model: MultimodalVAE, data: MultimodalDataset, batch_size: int) 
         raise ValueError(f"the model's modalities are {model.names}; got {list(data.names)}")
     if len(data) < batch_size:
         raise ValueError(f"batch_size is {batch_size} but there are {len(data)} samples; lower it")
-    empty = (~data.present.any(dim=1)).nonzero().flatten().tolist()
-    if empty:
-        raise ValueError(
-            f"samples {empty[:10]}{' ...' if len(empty) > 10 else ''} of the data have no modality "
-            "present; keep data.subset(data.present.any(dim=1).nonzero().flatten())"
-        )
+    check_present(data.present, "the data")
     if data.x[0].device != model.device:
         raise ValueError(
             f"model and data must be on one device; got {model.device} and {data.x[0].device}. "
@@ -408,27 +400,24 @@ def _check_same_run(
     path: Path,
 ) -> None:
     advice = "choose another folder, or delete this one to start anew"
-    there, here = json.loads(saved["spec"]), json.loads(json.dumps(model.spec))
-    if there != here:
-        keys = [key for key in here if there.get(key) != here[key]]
-        raise ValueError(
-            f"{path} belongs to another model: {', '.join(keys)} differ "
-            f"(there {[there.get(key) for key in keys]}, here {[here[key] for key in keys]}); "
-            f"{advice}"
-        )
-    before = TrainConfig(**json.loads(saved["config"]))
-    free = ("epochs", "checkpoint_seconds")  # these may change between the parts of a run
-    names = [
-        f.name
-        for f in fields(config)
-        if f.name not in free and getattr(config, f.name) != getattr(before, f.name)
-    ]
-    if names:
-        raise ValueError(
-            f"{path} was trained with another {', '.join(names)} "
-            f"(there {[getattr(before, n) for n in names]}, "
-            f"here {[getattr(config, n) for n in names]}); {advice}"
-        )
+
+    def compare(there: dict[str, Any], here: dict[str, Any], problem: str) -> None:
+        keys = [key for key in here | there if there.get(key) != here.get(key)]
+        if keys:
+            values = ([part.get(key) for key in keys] for part in (there, here))
+            raise ValueError(
+                f"{path} {problem.format(', '.join(keys))} (there {{}}, here {{}}); ".format(
+                    *values
+                )
+                + advice
+            )
+
+    here = json.loads(json.dumps(model.spec))
+    compare(json.loads(saved["spec"]), here, "belongs to another model: {} differ")
+    configs = asdict(TrainConfig(**json.loads(saved["config"]))), asdict(config)
+    for part in configs:  # these may change between the parts of a run
+        del part["epochs"], part["checkpoint_seconds"]
+    compare(*configs, "was trained with another {}")
     if saved["device"] != model.device.type:
         raise ValueError(
             f"{path} was trained on {saved['device']}, the model is on {model.device.type}; noise "

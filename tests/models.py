@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from mmvae_core import recipes
-from mmvae_core.data.dataset import Batch
+from mmvae_core.data.dataset import Batch, MultimodalDataset
 from mmvae_core.model import MultimodalVAE
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
@@ -45,6 +45,9 @@ IDS = [
     "-".join([name, *(f"{key}={value}" for key, value in options.items())])[:60] + f"-{i}"
     for i, (name, options) in enumerate(VARIANTS)
 ]
+# For pretended.py, beside all variants: a method of each kind, and the weights of sampled subsets.
+MEASURED = ("code_vae-6", "mmvae_plus-private_dim=2-19")
+SAMPLED = ("equal", "learned")
 
 
 def tiny(
@@ -69,8 +72,31 @@ def tiny(
 
 def pictures(count: int, num: int = 3, seed: int = 1) -> Batch:
     """Complete samples of ``num`` views, float64."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     x = tuple(
         torch.rand(count, 1, 4, 4, dtype=torch.float64, generator=generator) for _ in range(num)
     )
     return Batch(x=x, present=torch.ones(count, num, dtype=torch.bool))
+
+
+def noisy_pictures(
+    count: int = 24, num: int = 3, shape: tuple[int, ...] = (3, 8, 8), **parts: Any
+) -> MultimodalDataset:
+    """A data set of pictures of noise; ``parts``: its labels, or what is present."""
+    generator = seeded(0)
+    views = (
+        torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=generator)
+        for _ in range(num)
+    )
+    return MultimodalDataset(x=tuple(views), **parts)
+
+
+def dense(name: str, options: dict[str, Any], num: int = 3) -> MultimodalVAE:
+    """A model of that data."""
+    torch.manual_seed(0)
+    recipe = recipes.build(name, num, **options)
+    return MultimodalVAE(recipe, [(3, 8, 8)] * num, 4, networks="dense", scale="bounded")
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

@@ -7,12 +7,9 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Normal, kl_divergence
 
 from mmvae_core import bounds, recipes, subsets
 from mmvae_core.bounds import Evidence
-from mmvae_core.data.dataset import Batch
-from mmvae_core.model import MultimodalVAE
 from mmvae_core.model import evidence as evidence_of
 from mmvae_core.recipes import Recipe
 from mmvae_core.tableau import SampleTableaux
@@ -82,81 +79,6 @@ def test_mvae_rows_bound_the_evidence_of_what_they_reconstruct(world: LinearGaus
         bound = evidence.recon[:, k, members].sum(1).mean(0) - evidence.kl[k, 0]
         noise = evidence.recon[:, k].sum(1).std(0).max() / math.sqrt(5000)
         assert (world.log_evidence(batch.x, row) - bound > -4 * noise).all()
-
-
-@pytest.mark.parametrize(
-    "name", ["vae", "mvae", "mopoe", "mvtcae", "code_vae", "wb_vae", "mwb_vae"]
-)
-def test_the_engine_is_the_explicit_loop(name: str) -> None:
-    """The paper's formula, one subset, modality and sample at a time, with the engine's own z."""
-    recipe = recipes.build(name, 3)
-    lam = [1.0, 2.5, 0.5]
-    model = MultimodalVAE(recipe, [(1, 4, 4)] * 3, 2, networks="dense", modality_weights=lam)
-    model = model.double()
-    if model.pi is not None:
-        model.pi.logits.data = torch.randn(7, dtype=torch.float64)
-    x = tuple(torch.rand(5, 1, 4, 4, dtype=torch.float64) for _ in range(3))
-    batch = Batch(x=x, present=torch.ones(5, 3, dtype=torch.bool))
-    beta = 2.5
-    got, _ = model.loss(batch, beta=beta, generator=torch.Generator().manual_seed(3))
-
-    loc, scale = model.encode(batch)
-    noise = torch.randn(
-        1, recipe.tableau.num_posteriors, 5, 2, dtype=torch.float64,
-        generator=torch.Generator().manual_seed(3),
-    )[0]  # fmt: skip
-    prior = Normal(torch.zeros(2).double(), torch.ones(2).double())
-
-    def aggregated(k: int, b: int, members: list[int]) -> tuple[Normal, Tensor]:
-        mu, sigma = loc[members, b], scale[members, b]
-        m = len(members)
-        if name in ("wb_vae", "mwb_vae"):
-            q = Normal(mu.mean(0), sigma.mean(0))
-        elif name == "code_vae":
-            rho = recipes.DEFAULT_RHO
-            mean, std = [], []
-            for d in range(2):
-                cov = torch.outer(sigma[:, d], sigma[:, d]) * (
-                    rho + (1 - rho) * torch.eye(m).double()
-                )
-                inverse = torch.linalg.inv(cov)
-                mean.append((inverse @ mu[:, d]).sum() / inverse.sum())
-                std.append(inverse.sum().rsqrt())
-            q = Normal(torch.stack(mean), torch.stack(std))
-        else:
-            precision = sigma.pow(-2).sum(0) + (1 if name == "mvae" else 0)
-            q = Normal((mu * sigma.pow(-2)).sum(0) / precision, precision.rsqrt())
-        return q, q.loc + q.scale * noise[k, b]
-
-    def log_likelihood(z: Tensor, m: int, b: int) -> Tensor:
-        image = model.decoders[m](z[None])[0]
-        return -lam[m] * ((image - x[m][b]).abs() / 0.75 + math.log(2 * 0.75)).sum()
-
-    total = torch.zeros((), dtype=torch.float64)
-    rows = [row.nonzero().flatten().tolist() for row in recipe.tableau.subsets]
-    pi = model.mixture
-    for k, members in enumerate(rows):
-        for b in range(5):
-            q, z = aggregated(k, b, members)
-            kl = kl_divergence(q, prior).sum()
-            every = sum(log_likelihood(z, m, b) for m in range(3))
-            seen = sum(log_likelihood(z, m, b) for m in members)
-            if name in ("vae", "mvae"):
-                total += seen - beta * kl
-            elif name == "mvtcae":
-                a = recipes.MVTCAE_ALPHA
-                to_experts = sum(
-                    kl_divergence(q, Normal(loc[m, b], scale[m, b])).sum() for m in range(3)
-                )
-                total += (3 - a) / 3 * every - beta * ((1 - a) * kl + a / 3 * to_experts)
-            elif name == "code_vae":
-                total += pi[k] * (every - beta * kl)
-            else:
-                total += (every - beta * kl) / len(rows)
-    expected = total / 5
-    if pi is not None:
-        expected = expected + 1000 * (-(pi * pi.log()).sum() - math.log(7))
-    torch.testing.assert_close(got, -expected, atol=1e-9, rtol=1e-10)
 
 
 def test_what_is_a_bound_is_derived() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from models import IDS, VARIANTS, pictures, tiny
+from models import IDS, VARIANTS, dense, noisy_pictures, pictures, seeded, tiny
 from torch import Tensor
 
 from mmvae_core import recipes, subsets
-from mmvae_core.data.dataset import Batch, MultimodalDataset
+from mmvae_core.data.dataset import Batch
 from mmvae_core.learned import CodeOfMatrix, LearnedCorrelation
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.objectives import estimates
@@ -88,12 +88,28 @@ def test_a_sample_is_trained_with_the_recipe_of_what_it_has(name: str, options: 
     torch.testing.assert_close(terms["bound"], expected / 14, atol=1e-9, rtol=1e-10)
 
 
+@pytest.mark.usefixtures("still")
+def test_absent_modalities_leave_the_recipe_of_those_that_are_there() -> None:
+    """With m2 absent, loss and terms are those of a two-view model with the same networks."""
+    batch = noisy_pictures().batch(torch.arange(6))
+    three, two = dense("mopoe", {}), dense("mopoe", {}, 2)
+    two.encoders, two.decoders = three.encoders[:2], three.decoders[:2]
+    garbage = Batch(x=(*batch.x[:2], torch.rand(6, 3, 8, 8) * 100), present=batch.present.clone())
+    garbage.present[:, 2] = False
+    loss, terms = three.loss(garbage, beta=2.0)
+    some = Batch(x=batch.x[:2], present=batch.present[:, :2])
+    expected, expected_terms = two.loss(some, beta=2.0)
+    torch.testing.assert_close(loss, expected)
+    assert terms.pop("log_likelihood_m2") == 0.0  # it was nowhere to be seen
+    torch.testing.assert_close(terms, expected_terms)
+
+
 @every_variant
 def test_generation_does_not_look_at_what_is_absent(name: str, options: dict) -> None:
     model, batch = tiny(name, options).eval(), with_gaps()
-    made = model.generate(batch, generator=torch.Generator().manual_seed(0))
+    made = model.generate(batch, generator=seeded(0))
     filled = Batch(x=tuple(view.nan_to_num(7.0) for view in batch.x), present=batch.present)
-    again = model.generate(filled, generator=torch.Generator().manual_seed(0))
+    again = model.generate(filled, generator=seeded(0))
     for modality in model.names:
         assert torch.isfinite(made[modality]).all()
         torch.testing.assert_close(made[modality], again[modality], atol=0, rtol=0)
@@ -118,24 +134,11 @@ def test_the_posterior_of_what_is_there_is_that_of_the_subset(name: str, options
 )  # fmt: skip
 def test_incomplete_data_train_and_resume(name: str, options: dict, tmp_path) -> None:
     """A run that is stopped after one epoch of two and goes on is the run that was not."""
-    generator = torch.Generator().manual_seed(0)
-    views = tuple(
-        torch.randint(0, 256, (24, 3, 8, 8), dtype=torch.uint8, generator=generator)
-        for _ in range(3)
-    )
-    present = subsets.powerset(3)[torch.arange(24) % 7]
-    data = MultimodalDataset(x=views, present=present)
-
-    def model() -> MultimodalVAE:
-        torch.manual_seed(0)
-        recipe = recipes.build(name, 3, **options)
-        return MultimodalVAE(recipe, [(3, 8, 8)] * 3, 4, networks="dense", scale="bounded")
-
-    whole, parts = model(), model()
+    data = noisy_pictures(present=subsets.powerset(3)[torch.arange(24) % 7])
+    whole, parts, resumed = (dense(name, options) for _ in range(3))
     two = TrainConfig(epochs=2, batch_size=8)
     fit(whole, data, two, show_progress=False)
     fit(parts, data, TrainConfig(epochs=1, batch_size=8), folder=tmp_path, show_progress=False)
-    resumed = model()
     fit(resumed, data, two, folder=tmp_path, show_progress=False)
     for key, value in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[key], value, atol=0, rtol=0)
@@ -156,7 +159,7 @@ def test_the_gradient_of_sampled_subsets_is_the_whole_sums_on_average(
     directions are averaged over 200 draws and compared at four standard errors (seeded)."""
     model, batch = tiny(name, options), with_gaps()
     parameters = [p for p in model.parameters()]
-    generator = torch.Generator().manual_seed(2)
+    generator = seeded(2)
     directions = [
         [torch.randn(p.shape, dtype=p.dtype, generator=generator) for p in parameters]
         for _ in range(5)
@@ -201,7 +204,7 @@ def test_the_running_mean_changes_no_value_on_average() -> None:
     whole = model.loss(batch)[1]["bound"]
     model.pi.baseline.fill_(-30.0)
     model.eval()
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded(0)
     values = torch.stack([
         model.loss(
             batch,
@@ -222,7 +225,7 @@ def test_rows_are_drawn_with_their_probability_and_spread_over_the_batch() -> No
     tableau = type(tableau)(tableau.cond, weights[:, None].expand(-1, 3), tableau.ref,
                             weights[:, None])  # fmt: skip
     p = weights / weights.sum()
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded(0)
     which = torch.zeros(10, dtype=torch.long)
     hits = torch.zeros(7)
     for _ in range(2000):
@@ -235,15 +238,7 @@ def test_rows_are_drawn_with_their_probability_and_spread_over_the_batch() -> No
 
 
 def test_eight_modalities_train_with_sampled_subsets(tmp_path) -> None:
-    generator = torch.Generator().manual_seed(0)
-    views = tuple(
-        torch.randint(0, 256, (16, 3, 8, 8), dtype=torch.uint8, generator=generator)
-        for _ in range(8)
-    )
-    data = MultimodalDataset(x=views)
-    model = MultimodalVAE(
-        recipes.code_vae(8), [(3, 8, 8)] * 8, 4, networks="dense", scale="bounded"
-    )
+    data, model = noisy_pictures(16, 8), dense("code_vae", {}, 8)
     config = TrainConfig(epochs=1, batch_size=8, subset_samples=2)
     calls = []
     model.decoders[0].register_forward_hook(lambda m, x, y: calls.append(len(x[0])))

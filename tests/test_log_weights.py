@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from models import pictures, tiny
+from models import pictures, seeded, tiny
 from torch import Tensor, nn
 
 from mmvae_core import bounds, recipes
@@ -22,9 +22,9 @@ def world() -> LinearGaussian:
 
 def test_elbo_loose_tight_and_evidence_stand_in_order(world: LinearGaussian) -> None:
     """ELBO <= loose(L) <= tight(L) <= log p(X), in means over draws at four standard errors."""
-    _, batch = world.sample(20, torch.Generator().manual_seed(0))
+    _, batch = world.sample(20, seeded(0))
     model = world.model(recipes.mmvae(3, **MMVAE))
-    generator = torch.Generator().manual_seed(1)
+    generator = seeded(1)
     rows = {"elbo": [], "loose 8": [], "tight 8": [], "loose 64": [], "tight 64": []}
     for _ in range(200):
         with torch.no_grad():
@@ -85,9 +85,7 @@ def gradients(bound: str, num: int, samples: int, beta: float, off: float, count
     model = world.model(recipes.mmvae(num, bound=bound, **MMVAE))
     shift = torch.full((count, 1), off, dtype=torch.float64, requires_grad=True)
     model.encoders[0] = Shifted(model.encoders[0], shift)
-    loss = model.loss(
-        batch, samples=samples, beta=beta, generator=torch.Generator().manual_seed(0)
-    )[0]
+    loss = model.loss(batch, samples=samples, beta=beta, generator=seeded(0))[0]
     return torch.autograd.grad(loss * count, shift)[0][:, 0]
 
 
@@ -163,7 +161,7 @@ def test_dreg_leaves_the_decoders_their_gradient() -> None:
     batch, found = pictures(2), []
     for bound in ("iwae", "dreg"):
         model = tiny("mmvae", {"bound": bound})
-        loss = model.loss(batch, samples=4, generator=torch.Generator().manual_seed(0))[0]
+        loss = model.loss(batch, samples=4, generator=seeded(0))[0]
         found.append(torch.autograd.grad(loss, list(model.decoders.parameters())))
     torch.testing.assert_close(found[0], found[1])
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from models import IDS, VARIANTS, pictures, tiny
+from models import IDS, VARIANTS, pictures, seeded, tiny
 from torch import Tensor
 from torch.distributions import Laplace, Normal, kl_divergence
 
@@ -36,6 +36,63 @@ def pooled(parts: list[Normal]) -> Normal:
     return Normal(torch.stack([p.loc * p.scale.pow(-2) for p in parts]).mean(0) / tau, tau.rsqrt())
 
 
+def correlated(parts: list[Normal], rho: float) -> Normal:
+    """CoDE by its definition: a matrix is inverted for every dimension."""
+    mean, std = [], []
+    for d in range(2):
+        mu = torch.stack([part.loc[d] for part in parts])
+        sigma = torch.stack([part.scale[d] for part in parts])
+        cov = torch.outer(sigma, sigma) * (rho + (1 - rho) * torch.eye(len(parts)).double())
+        inverse = torch.linalg.inv(cov)
+        mean.append((inverse @ mu).sum() / inverse.sum())
+        std.append(inverse.sum().rsqrt())
+    return Normal(torch.stack(mean), torch.stack(std))
+
+
+def consensus_of(name: str, parts: list[Normal]) -> Normal:
+    """What each method makes of the experts of a subset."""
+    if name in ("wb_vae", "mwb_vae"):
+        return Normal(
+            sum(p.loc for p in parts) / len(parts), sum(p.scale for p in parts) / len(parts)
+        )
+    if name == "code_vae":
+        return correlated(parts, recipes.DEFAULT_RHO)
+    parts = [*parts, STANDARD] if name == "mvae" else parts
+    pool = pooled(parts)  # a product is their pool, as often as there are factors
+    return Normal(pool.loc, pool.scale / len(parts) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    "name", ["vae", "mvae", "mopoe", "mvtcae", "code_vae", "wb_vae", "mwb_vae"]
+)
+def test_one_gaussian_for_every_subset_is_its_loop(name: str) -> None:
+    model, batch = tiny(name, {}), pictures(5)
+    got = model.loss(batch, beta=BETA, generator=seeded(3))[0]
+    rows = [row.nonzero().flatten().tolist() for row in model.recipe.tableau.subsets]
+    noise = standard_noise("normal", (len(rows), 5, 2), batch.x[0], seeded(3))
+    pi, a, total = model.mixture, recipes.MVTCAE_ALPHA, 0.0
+    for k, members in enumerate(rows):
+        for b in range(5):
+            experts = [expert(model, batch, m, b) for m in range(3)]
+            q = consensus_of(name, [experts[m] for m in members])
+            z = q.loc + q.scale * noise[k, b]
+            kl = kl_divergence(q, STANDARD).sum()
+            every = [log_likelihood(model, z, m, batch.x[m][b]) for m in range(3)]
+            if name in ("vae", "mvae"):
+                total += sum(every[m] for m in members) - BETA * kl
+            elif name == "mvtcae":
+                to_experts = sum(kl_divergence(q, part).sum() for part in experts)
+                total += (3 - a) / 3 * sum(every) - BETA * ((1 - a) * kl + a / 3 * to_experts)
+            else:
+                share = 1 / len(rows) if pi is None else pi[k]
+                total += share * (sum(every) - BETA * kl)
+    expected = total / 5
+    if pi is not None:
+        assert (pi - 1 / 7).abs().max() > 0.01
+        expected = expected + 1000 * (-(pi * pi.log()).sum() - math.log(7))
+    torch.testing.assert_close(got, -expected, atol=1e-9, rtol=1e-10)
+
+
 @pytest.mark.parametrize("name", ["mopoe", "mmvae", "mmvae_plus", "mmvm"])
 def test_the_logged_terms_have_neither_beta_nor_lambda_in_them(name: str) -> None:
     options = {"private_dim": 2} if name == "mmvae_plus" else {}
@@ -44,7 +101,7 @@ def test_the_logged_terms_have_neither_beta_nor_lambda_in_them(name: str) -> Non
     plain.load_state_dict(model.state_dict())
     plain.modality_weights.fill_(1.0)
     rows = [
-        m.loss(batch, beta=beta, samples=2, generator=torch.Generator().manual_seed(3))[1]
+        m.loss(batch, beta=beta, samples=2, generator=seeded(3))[1]
         for m, beta in ((plain, 1.0), (model, 0.0))
     ]
     for key in ("kl", "log_likelihood_m0", "log_likelihood_m1", "log_likelihood_m2"):
@@ -52,7 +109,7 @@ def test_the_logged_terms_have_neither_beta_nor_lambda_in_them(name: str) -> Non
     if name in ("mmvae", "mmvae_plus"):  # the weights are those terms, so they add up
         mean = tiny(name, options | {"bound": "elbo"})
         mean.load_state_dict(plain.state_dict())
-        terms = mean.loss(batch, samples=2, generator=torch.Generator().manual_seed(3))[1]
+        terms = mean.loss(batch, samples=2, generator=seeded(3))[1]
         total = sum(terms[f"log_likelihood_m{m}"] for m in range(3)) - terms["kl"]
         torch.testing.assert_close(total, terms["bound"])
 
@@ -64,8 +121,8 @@ def test_the_logged_terms_have_neither_beta_nor_lambda_in_them(name: str) -> Non
 )  # fmt: skip
 def test_mmvm_is_its_loop(options: dict) -> None:
     model, batch = tiny("mmvm", options), pictures(4)
-    got = model.loss(batch, beta=BETA, samples=2, generator=torch.Generator().manual_seed(3))[0]
-    noise = standard_noise("normal", (2, 3, 4, 2), batch.x[0], torch.Generator().manual_seed(3))
+    got = model.loss(batch, beta=BETA, samples=2, generator=seeded(3))[0]
+    noise = standard_noise("normal", (2, 3, 4, 2), batch.x[0], seeded(3))
     alpha = options.get("alpha", 0.0)
     gate = torch.full((3, 4), 1 / 3, dtype=torch.float64)
     if options.get("mixture") == "gate":
@@ -92,7 +149,7 @@ def test_mmvm_is_its_loop(options: dict) -> None:
 def test_a_gate_that_has_shut_keeps_gradients_finite(kl: str) -> None:
     model, batch = tiny("mmvm", {"mixture": "gate", "kl": kl}), pictures(4)
     model.gate.bias.data[0] = -2000.0  # its weight is 0 in float64 too
-    loss = model.loss(batch, generator=torch.Generator().manual_seed(0))[0]
+    loss = model.loss(batch, generator=seeded(0))[0]
     loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
     if kl == "pairwise":  # only m1 and m2 are left to be drawn to, with what the gate gives them
@@ -111,8 +168,8 @@ def test_mmvm_anneals_from_the_prior() -> None:
 
 def test_mmjsd_is_its_loop() -> None:
     model, batch = tiny("mmjsd", {}), pictures(4)
-    got = model.loss(batch, beta=BETA, generator=torch.Generator().manual_seed(3))[0]
-    noise = standard_noise("normal", (4, 4, 2), batch.x[0], torch.Generator().manual_seed(3))
+    got = model.loss(batch, beta=BETA, generator=seeded(3))[0]
+    noise = standard_noise("normal", (4, 4, 2), batch.x[0], seeded(3))
     total = 0.0
     for b in range(4):
         parts = [*(expert(model, batch, m, b) for m in range(3)), STANDARD]
@@ -129,13 +186,11 @@ def test_the_masked_bound_is_its_loop(members: list[int]) -> None:
     model, batch = tiny("permutation_invariant", {"hidden": 8}), pictures(4)
     chosen = torch.zeros(1, 3, dtype=torch.bool)
     chosen[0, members] = True
-    seeds = (torch.Generator().manual_seed(s) for s in range(200))
+    seeds = (seeded(s) for s in range(200))
     drawn = (model.recipe.plan(4, generator=seed) for seed in seeds)
     tableau = next(t for t in drawn if torch.equal(t.subsets[:1], chosen))
-    got = model.loss(batch, beta=BETA, generator=torch.Generator().manual_seed(3), tableau=tableau)[
-        0
-    ]
-    noise = standard_noise("normal", (2, 4, 2), batch.x[0], torch.Generator().manual_seed(3))
+    got = model.loss(batch, beta=BETA, generator=seeded(3), tableau=tableau)[0]
+    noise = standard_noise("normal", (2, 4, 2), batch.x[0], seeded(3))
     q_s, q_all = (model.posterior(batch, rows) for rows in (chosen, subsets.full(3)))
     total = 0.0
     for b in range(4):
@@ -169,7 +224,7 @@ def test_the_fixed_masked_tableau_is_the_mean_of_the_drawn_ones(num: int) -> Non
     assert torch.equal(recipe.tableau.subsets, rows)
     assert torch.equal(recipe.tableau.ref[1:, :-1], rows[:-1])
     sizes = torch.zeros(num + 1)
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded(0)
     for _ in range(400):
         drawn = recipe.plan(1, generator=generator)
         sizes[int(drawn.subsets[0].sum()) if drawn.num_posteriors == 2 else 0] += 1
@@ -192,9 +247,9 @@ def test_the_fixed_masked_tableau_is_the_mean_of_the_drawn_ones(num: int) -> Non
 )
 def test_log_weights_are_their_loop(name: str, options: dict) -> None:
     model, batch, count = tiny(name, options), pictures(3), 4
-    got = model.loss(batch, beta=BETA, samples=count, generator=torch.Generator().manual_seed(3))[0]
+    got = model.loss(batch, beta=BETA, samples=count, generator=seeded(3))[0]
     family = {"laplace": Laplace, "normal": Normal}[model.latents.family]
-    generator = torch.Generator().manual_seed(3)
+    generator = seeded(3)
     experts = model.experts(batch)
 
     def draws(loc: Tensor, scale: Tensor) -> Tensor:
@@ -260,12 +315,10 @@ def test_gradients_against_finite_differences(name: str, options: dict) -> None:
     parameters = list(model.parameters())
 
     def loss() -> Tensor:
-        return model.loss(batch, beta=BETA, samples=2, generator=torch.Generator().manual_seed(5))[
-            0
-        ]
+        return model.loss(batch, beta=BETA, samples=2, generator=seeded(5))[0]
 
     grads = torch.autograd.grad(loss(), parameters, allow_unused=True)
-    generator = torch.Generator().manual_seed(1)
+    generator = seeded(1)
     for part in ("encoders", "decoders", ""):
         direction = [
             torch.randn(p.shape, dtype=p.dtype, generator=generator) * key.startswith(part)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+from models import noisy_pictures
 
 from mmvae_core import recipes
-from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.sweeps import Run
 from mmvae_core.training import TrainConfig, fit, load_model
@@ -40,14 +40,7 @@ def test_the_stored_runs_keep_their_keys() -> None:
 OLD = Path(__file__).parent / "references" / "checkpoint_format_2.pt"  # one epoch of the run below
 
 
-def views(count: int = 24) -> MultimodalDataset:
-    generator = torch.Generator().manual_seed(0)
-    return MultimodalDataset(
-        x=tuple(
-            torch.randint(0, 256, (count, 1, 2, 2), dtype=torch.uint8, generator=generator)
-            for _ in range(3)
-        )
-    )
+DATA = noisy_pictures(24, shape=(1, 2, 2))
 
 
 def model() -> MultimodalVAE:
@@ -60,9 +53,9 @@ def test_a_run_from_an_old_checkpoint_goes_on_as_if_it_had_never_stopped(tmp_pat
     """The learned mixture, its running mean and their optimiser state are found where they were."""
     whole, resumed = model(), model()
     config = TrainConfig(epochs=2, batch_size=8, learning_rate=0.05, subset_samples=2)
-    fit(whole, views(), config, show_progress=False)
+    fit(whole, DATA, config, show_progress=False)
     shutil.copy(OLD, tmp_path / "last.pt")
-    history = fit(resumed, views(), config, folder=tmp_path, show_progress=False)
+    history = fit(resumed, DATA, config, folder=tmp_path, show_progress=False)
     assert len(history.epochs) == 2
     for key, value in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[key], value)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmvae_core import subsets
+from mmvae_core.checks import check_present
 from mmvae_core.data.dataset import Batch
 
 __all__ = ["members_of"]
@@ -23,9 +24,7 @@ def members_of(batch: Batch, names: Sequence[str], subset: Tensor | None) -> Ten
         if batch.complete:
             return subsets.full(len(names))
         host = batch.present.cpu()
-        empty = (~host.any(dim=1)).nonzero().flatten().tolist()
-        if empty:
-            raise ValueError(f"samples {empty} of the batch have no modality present")
+        check_present(host)
         return host.T[None]
     subset = subset.cpu()
     if subset.dtype != torch.bool or subset.shape[1:] != (len(names),):

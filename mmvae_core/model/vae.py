@@ -17,8 +17,7 @@ from torch.distributions import Distribution
 
 from mmvae_core import networks as nets
 from mmvae_core import recipes
-from mmvae_core.aggregation import Aggregate
-from mmvae_core.checks import ABSENT_SCALE
+from mmvae_core.checks import ABSENT_SCALE, one_of
 from mmvae_core.data.dataset import Batch
 from mmvae_core.distributions import (
     LAPLACE_SCALE,
@@ -33,7 +32,7 @@ from mmvae_core.learned import ExpertGate
 from mmvae_core.model.members import members_of
 from mmvae_core.objectives import Experts, consensus
 from mmvae_core.recipes import MixtureOfExperts, Recipe
-from mmvae_core.tableau import SampleTableaux, Tableau, sent
+from mmvae_core.tableau import AnyTableau, sent
 
 __all__ = ["DECODE_CHUNK", "MultimodalVAE"]
 
@@ -94,17 +93,12 @@ class MultimodalVAE(nn.Module):
         names = [f"m{m}" for m in range(count)] if names is None else list(names)
         if len(names) != count or len(set(names)) != count:
             raise ValueError(f"names must be {count} different words; got {names}")
-        if scale not in SCALES:
-            raise ValueError(f"scale must be one of {', '.join(SCALES)}; got {scale!r}")
-        self.raw_offset = raw_scale(scale, initial_scale)
+        self.raw_offset = raw_scale(one_of("scale", scale, SCALES), initial_scale)
         kinds = _each("networks", networks, count)
         likelihoods = _each("likelihood", likelihood, count)
         scales = _each("likelihood_scale", likelihood_scale, count)
         for name in likelihoods:
-            if name not in LIKELIHOODS:
-                raise ValueError(
-                    f"likelihood must be one of {', '.join(LIKELIHOODS)}; got {name!r}"
-                )
+            one_of("likelihood", name, LIKELIHOODS)
         if not all(value > 0 for value in scales):
             raise ValueError(f"likelihood_scale must be positive; got {likelihood_scale}")
         lam = [1.0] * count if modality_weights is None else [*map(float, modality_weights)]
@@ -202,13 +196,12 @@ class MultimodalVAE(nn.Module):
         loc: Float[Tensor, "M B D"],
         scale: Float[Tensor, "M B D"],
         cond: Bool[Tensor, "K E *batch"],
-        rule: Aggregate | None = None,
     ) -> tuple[Float[Tensor, "K B D"], Float[Tensor, "K B D"]]:
         """The consensus of every row of ``cond``, whose last column is the prior.
 
         ``cond`` is one family for all samples, ``[K, M + 1]``, or one for each, ``[K, M + 1, B]``.
         """
-        return consensus(self.aggregate if rule is None else rule, loc, scale, cond)
+        return consensus(self.aggregate, loc, scale, cond)
 
     def posterior(self, batch: Batch, subset: Bool[Tensor, "K M"] | None = None) -> Posterior:
         """q(z|x_S) for the given subsets; by default for all that is present, sample by sample.
@@ -227,7 +220,22 @@ class MultimodalVAE(nn.Module):
         self, experts: Experts, batch: Batch, subset: Bool[Tensor, "K M"] | None = None
     ) -> Posterior:
         """As :meth:`posterior`, from experts that are at hand."""
-        return self._posterior(experts, members_of(batch, self.names, subset))
+        members = members_of(batch, self.names, subset)
+        if isinstance(self.recipe.aggregation, MixtureOfExperts):
+            inside = sent(members, self.device)
+            inside = inside if inside.ndim == 3 else inside[..., None]  # (K, M, 1 or B)
+            weights = inside.expand(-1, -1, len(batch)).to(experts.loc)
+            if self.gate is not None:
+                weights = weights * self.gate(*experts[:2], None)
+            weights = (weights / weights.sum(dim=1, keepdim=True)).transpose(0, 1)  # (M, K, B)
+            loc, scale = (part[:, None].expand(-1, len(members), -1, -1) for part in experts[:2])
+            return Posterior(loc, scale, weights, self.latents.family)
+        # Where every posterior of the recipe holds the prior as an expert, this one does too.
+        prior = bool(self.recipe.tableau.cond[:, -1].all())
+        column = members.new_full((len(members), 1, *members.shape[2:]), prior)
+        cond = torch.cat([members, column], dim=1)
+        loc, scale = self.aggregate_experts(*experts[:2], cond)
+        return Posterior(loc[None], scale[None], loc.new_ones(1, *loc.shape[:2]))
 
     def decode(
         self,
@@ -241,15 +249,12 @@ class MultimodalVAE(nn.Module):
         ``private``: the modalities' own latents, where the recipe has them; the prior's mean 0
         where it is not given.
         """
-        wanted = range(len(self.names)) if modalities is None else modalities
+        if private is None:
+            private = z.new_zeros(len(self.names), *z.shape[:-1], self.latents.private_dim)
         result = {}
-        for m in wanted:
-            if self.latents.private_dim:
-                shape = (*z.shape[:-1], self.latents.private_dim)
-                own = z.new_zeros(shape) if private is None else private[m]
-                flat = torch.cat([z, own], dim=-1).flatten(0, -2)
-            else:
-                flat = z.reshape(-1, self.latent_dim)
+        for m in range(len(self.names)) if modalities is None else modalities:
+            latents = torch.cat([z, private[m]], dim=-1)
+            flat = latents.reshape(-1, latents.shape[-1])
             params = torch.cat([self._decoded(m, part) for part in flat.split(DECODE_CHUNK)])
             params = params.view(*z.shape[:-1], *params.shape[1:])
             result[self.names[m]] = self._likelihood(m, params)
@@ -275,11 +280,10 @@ class MultimodalVAE(nn.Module):
         Raises:
             ValueError: a sample lacks a modality of the subset.
         """
-        members = members_of(batch, self.names, None if subset is None else subset[None])
         experts = self.experts(batch)
-        q = self._posterior(experts, members)
+        q = self.posterior_of(experts, batch, None if subset is None else subset[None])
         z = (q.draw(1, generator)[0] if sample else q.mean)[0]  # (B, D)
-        given = members[0].T if members.ndim == 3 else members
+        given = batch.present if subset is None else subset[None]
         return self.generate_from(
             experts, given, z, generator=generator, sample=sample, modalities=modalities
         )
@@ -300,21 +304,19 @@ class MultimodalVAE(nn.Module):
         One pass through the encoders serves all subsets of a batch: :meth:`experts`,
         :meth:`posterior_of`, and then this for each of them.
         """
-        wanted = range(len(self.names)) if modalities is None else modalities
         given = given.to(self.device).expand(len(z), -1)
         own, private = experts.loc, experts.private_loc
         if sample and self.latents.own:
             own = own + experts.scale * self._noise(own.shape, generator)
-        if self.latents.private_dim:
-            aside = torch.zeros_like(private)
-            if sample:
-                private = private + experts.private_scale * self._noise(private.shape, generator)
-                aside = self._noise(private.shape, generator)
-            private = torch.where(given.T[..., None], private, aside)
+        aside = torch.zeros_like(private)
+        if sample:
+            private = private + experts.private_scale * self._noise(private.shape, generator)
+            aside = self._noise(private.shape, generator)
+        private = torch.where(given.T[..., None], private, aside)
         result: dict[str, Distribution] = {}
-        for m in wanted:
+        for m in range(len(self.names)) if modalities is None else modalities:
             z_m = torch.where(given[:, m, None], own[m], z) if self.latents.own else z
-            result |= self.decode(z_m, [m], private=private if self.latents.private_dim else None)
+            result |= self.decode(z_m, [m], private=private)
         return {name: p.mean for name, p in result.items()}
 
     @torch.no_grad()
@@ -322,14 +324,12 @@ class MultimodalVAE(nn.Module):
         """``count`` joint samples from the prior: the mean of p(x_m|z), z ~ p(z)."""
         like = self.modality_weights
         z = self.prior.draw((count, self.latent_dim), like, generator)
-        private = None
-        if self.latents.private_dim:
-            private = self._noise((len(self.names), count, self.latents.private_dim), generator)
+        private = self._noise((len(self.names), count, self.latents.private_dim), generator)
         return {name: p.mean for name, p in self.decode(z, private=private).items()}
 
     # --- training --------------------------------------------------------------------------
 
-    def plan(self, batch: Batch) -> Tableau | SampleTableaux:
+    def plan(self, batch: Batch) -> AnyTableau:
         """The fixed tableau of the recipe, whole, for what every sample has."""
         return self.recipe.plan(len(batch), None if batch.complete else batch.present.cpu())
 
@@ -340,7 +340,7 @@ class MultimodalVAE(nn.Module):
         beta: float = 1.0,
         samples: int = 1,
         generator: Generator | None = None,
-        tableau: Tableau | SampleTableaux | None = None,
+        tableau: AnyTableau | None = None,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The mean negative objective of the batch, in nats, and its terms (detached) for a log.
 
@@ -388,27 +388,6 @@ class MultimodalVAE(nn.Module):
         return torch.cat(values).view(z.shape[:-1])
 
     # --- small parts -----------------------------------------------------------------------
-
-    def _posterior(self, experts: Experts, members: Tensor) -> Posterior:
-        """``members`` are on the host."""
-        loc, scale = experts.loc, experts.scale
-        if isinstance(self.recipe.aggregation, MixtureOfExperts):
-            count = len(members)
-            inside = sent(members, self.device)
-            inside = inside if inside.ndim == 3 else inside[..., None]  # (K, M, 1 or B)
-            weights = inside.expand(-1, -1, loc.shape[1]).to(loc)
-            if self.gate is not None:
-                weights = weights * self.gate(loc, scale, None)
-            weights = (weights / weights.sum(dim=1, keepdim=True)).transpose(0, 1)  # (M, K, B)
-            each = (-1, count, -1, -1)
-            return Posterior(
-                loc[:, None].expand(each), scale[:, None].expand(each), weights, self.latents.family
-            )
-        # Where every posterior of the recipe holds the prior as an expert, this one does too.
-        prior = bool(self.recipe.tableau.cond[:, -1].all())
-        column = members.new_full((len(members), 1, *members.shape[2:]), prior)
-        loc, scale = self.aggregate_experts(loc, scale, torch.cat([members, column], dim=1))
-        return Posterior(loc[None], scale[None], loc.new_ones(1, *loc.shape[:2]))
 
     def _noise(self, shape: Sequence[int], generator: Generator | None) -> Tensor:
         """Standard noise of the recipe's family."""

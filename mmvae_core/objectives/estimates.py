@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from mmvae_core import bounds
 from mmvae_core.bounds import Evidence, LogWeights
 from mmvae_core.data.dataset import Batch
 from mmvae_core.distributions import log_density, standard_noise
+from mmvae_core.objectives.prior_expert import consensus
 from mmvae_core.objectives.protocol import Experts, Joined, SampledMixture
-from mmvae_core.tableau import SampleTableaux, Tableau, sent
+from mmvae_core.tableau import AnyTableau, SampleTableaux, Tableau, sent
 
 __all__ = ["evidence", "log_weights"]
 
@@ -19,17 +20,16 @@ __all__ = ["evidence", "log_weights"]
 def evidence(
     model: Joined,
     batch: Batch,
-    tableau: Tableau | SampleTableaux | None = None,
+    tableau: AnyTableau | None = None,
     *,
     samples: int = 1,
     generator: Generator | None = None,
-    noise: Float[Tensor, "L K B D"] | None = None,
 ) -> Evidence:
     """What the batch says about every term of the tableau (the recipe's own by default), in nats.
 
     Args:
         samples: L, draws from every posterior.
-        generator: of their noise; or ``noise`` itself.
+        generator: of their noise.
     """
     if tableau is None:
         tableau = model.plan(batch)
@@ -38,12 +38,9 @@ def evidence(
             "a tableau for complete samples was given with a batch that lacks modalities; "
             "make the batch's own with recipe.plan(len(batch), batch.present.cpu())"
         )
-    _check_samples(samples)
     experts = model.experts(batch)
-    loc, scale = model.aggregate_experts(experts.loc, experts.scale, tableau.cond)  # (K, B, D)
-    if noise is None:
-        noise = standard_noise("normal", (samples, *loc.shape), loc, generator)
-    z = loc + scale * noise  # (L, K, B, D)
+    loc, scale = consensus(model.aggregate, *experts[:2], tableau.cond)  # (K, B, D)
+    z = _draw(loc, scale, samples, "normal", generator)  # (L, K, B, D)
     gate = present = None
     if model.gate is not None:
         if isinstance(tableau, SampleTableaux):  # its references tell what the samples have
@@ -52,31 +49,13 @@ def evidence(
     if isinstance(model.reference, SampledMixture):
         kl = _sampled_kl(experts, tableau, loc, scale, z, gate)
     else:
-        rule = model.reference
-        references = model.aggregate_experts(experts.loc, experts.scale, tableau.ref, rule)
-        kl = bounds.gaussian_kl(loc, scale, *references)
+        rule = model.reference or model.aggregate
+        kl = bounds.gaussian_kl(loc, scale, *consensus(rule, *experts[:2], tableau.ref))
         if gate is not None:
             kl = kl * _shares(gate, present, tableau)
-    wanted = tableau.recon != 0  # on the host
-    columns = []
-    for m in range(len(model.names)):
-        column = loc.new_zeros(z.shape[:3])
-        rows = wanted[:, m].nonzero()
-        if len(rows) == wanted[:, m].numel():
-            column = model.log_likelihood(m, z, batch.x[m])
-        elif len(rows):
-            index = tuple(sent(part, loc.device) for part in rows.unbind(dim=1))
-            if len(index) == 1:  # whole rows: posterior k for every sample
-                column = column.index_copy(
-                    1, index[0], model.log_likelihood(m, z[:, index[0]], batch.x[m])
-                )
-            else:  # posterior k for sample b
-                k, b = index
-                values = model.log_likelihood(m, z[:, k, b], batch.x[m][b])  # (L, N)
-                column = column.index_put((torch.arange(len(z), device=z.device)[:, None], k, b),
-                                          values)  # fmt: skip
-        columns.append(column)
-    return Evidence(torch.stack(columns, dim=2), kl)
+    asked = (tableau.recon != 0).unbind(dim=1)  # on the host
+    recon = [_where_asked(model, m, z, batch.x[m], rows) for m, rows in enumerate(asked)]
+    return Evidence(torch.stack(recon, dim=2), kl)
 
 
 def log_weights(
@@ -103,7 +82,6 @@ def log_weights(
             :func:`mmvae_core.bounds.dreg` needs it.
     """
     family, auxiliary = model.latents.family, model.auxiliary_log_scale
-    _check_samples(samples)
     experts = model.experts(batch)
     usable = batch.present.T  # (K, B): every expert is a component
     z = _draw(experts.loc, experts.scale, samples, family, generator)  # (L, K, B, D)
@@ -122,6 +100,8 @@ def log_weights(
         shape = (samples, len(own[0]), len(model.names), *own.shape[2:])
         aside = standard_noise(family, shape, own, generator)
         aside = aside * auxiliary.exp()[:, None]
+    # Expert k explains modality m where the sample has both; looked at on the host.
+    there = torch.ones(len(z[0]), 1, dtype=torch.bool) if batch.complete else usable.cpu()
     recon = []
     for m in range(len(model.names)):
         latents = z
@@ -130,31 +110,42 @@ def log_weights(
             mine[m] = True
             beside = torch.where(mine[:, None, None], own, aside[:, :, m])
             latents = torch.cat([z, beside], dim=-1)
-        if batch.complete:
-            values = model.log_likelihood(m, latents, batch.x[m])  # (L, K, B)
-        else:
-            values = z.new_zeros(z.shape[:3])
-            k, b = (usable & usable[m]).nonzero(as_tuple=True)  # both are there
-            if len(k):
-                some = model.log_likelihood(m, latents[:, k, b], batch.x[m][b])
-                values = values.index_put(
-                    (torch.arange(samples, device=z.device)[:, None], k, b), some
-                )
-        recon.append(values)
+        recon.append(_where_asked(model, m, latents, batch.x[m], there & there[m]))
     stacked = torch.stack(recon, dim=2)  # (L, K, M, B)
     total = (stacked * model.modality_weights[:, None]).sum(dim=2)
     return LogWeights(total + beta * regular, usable, draws, stacked, regular)
 
 
+def _where_asked(
+    model: Joined,
+    modality: int,
+    z: Float[Tensor, "L K B D"],
+    x: Float[Tensor, "B *shape"],
+    asked: Bool[Tensor, "K *batch"],
+) -> Float[Tensor, "L K B"]:
+    """log p(x_m|z) where posterior k, or k for sample b, is ``asked`` for it (on the host); 0 and
+    no run of the decoder elsewhere."""
+    if asked.all():
+        return model.log_likelihood(modality, z, x)
+    values = z.new_zeros(z.shape[:3])
+    k, *b = (sent(part, z.device) for part in asked.nonzero(as_tuple=True))
+    if not len(k):
+        return values
+    if not b:
+        return values.index_copy(1, k, model.log_likelihood(modality, z[:, k], x))
+    found = model.log_likelihood(modality, z[:, k, b[0]], x[b[0]])  # (L, N)
+    return values.index_put((torch.arange(len(z), device=z.device)[:, None], k, b[0]), found)
+
+
 def _shares(
-    gate: Float[Tensor, "M B"], present: Tensor | None, tableau: Tableau | SampleTableaux
+    gate: Float[Tensor, "M B"], present: Tensor | None, tableau: AnyTableau
 ) -> Float[Tensor, "R B"]:
     """What the gate makes of a tableau that gives all modalities that are present one weight.
 
     The reference of modality n, wherever it stands among the rows, gets M_present times g_n.
     """
-    member = sent(tableau.ref[:, :-1], gate.device).to(gate)  # (R, M) or (R, M, B)
-    member = member if member.ndim == 3 else member[..., None]
+    member = sent(tableau.ref[:, :-1], gate.device).to(gate)
+    member = member if member.ndim == 3 else member[..., None]  # (R, M, 1 or B)
     share = gate * (len(gate) if present is None else present.sum(dim=0))
     prior = (member.sum(dim=1) == 0).to(gate)
     return (member * share).sum(dim=1) + prior
@@ -162,7 +153,7 @@ def _shares(
 
 def _sampled_kl(
     experts: Experts,
-    tableau: Tableau | SampleTableaux,
+    tableau: AnyTableau,
     loc: Tensor,
     scale: Tensor,
     z: Tensor,
@@ -170,31 +161,26 @@ def _sampled_kl(
 ) -> Float[Tensor, "K R B"]:
     """KL of every posterior: the prior's is known, that to a mixture is estimated at the draws."""
     prior = bounds.gaussian_kl(loc, scale, torch.zeros_like(loc[:1]), torch.ones_like(loc[:1]))
-    each = log_density("normal", z[:, :, None], experts.loc, experts.scale)  # (L, K, M, B)
+    each = log_density("normal", z[:, :, None], *experts[:2])  # (L, K, M, B)
     log_q = log_density("normal", z, loc, scale)  # (L, K, B)
+    weight = torch.ones_like(each[0, 0]) if gate is None else gate  # (M, B)
+    weight = weight.clamp_min(torch.finfo(weight.dtype).tiny)  # a gate may have shut to 0
     columns = []
-    for r in range(tableau.num_references):
-        members = sent(tableau.ref[r, :-1], loc.device)  # (M,) or (M, B)
-        if not bool(tableau.ref[r, :-1].any()):
+    for row in tableau.ref[:, :-1]:
+        if not bool(row.any()):
             columns.append(prior[:, 0])
             continue
-        members = members if members.ndim == 2 else members[:, None]
-        weight = torch.ones_like(each[0, 0]) if gate is None else gate  # (M, B)
-        weight = weight.clamp_min(torch.finfo(weight.dtype).tiny)  # a gate may have shut to 0
+        members = sent(row, loc.device).view(len(weight), -1)  # (M, 1 or B)
         # Logarithms of members' weights alone: that of an absent one's 0 would have no gradient.
-        weight = torch.where(members, weight, 1.0).log().masked_fill(~members, float("-inf"))
-        mixture = (each + weight.log_softmax(dim=0)).logsumexp(dim=2)
+        share = torch.where(members, weight, 1.0).log().masked_fill(~members, float("-inf"))
+        mixture = (each + share.log_softmax(dim=0)).logsumexp(dim=2)
         columns.append((log_q - mixture).mean(dim=0))
     return torch.stack(columns, dim=1)
-
-
-def _check_samples(samples: int) -> None:
-    """Raise ``ValueError`` where there is no draw from every posterior."""
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, draws from every posterior; got {samples}")
 
 
 def _draw(
     loc: Tensor, scale: Tensor, samples: int, family: str, generator: Generator | None
 ) -> Float[Tensor, "L K B D"]:
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, draws from every posterior; got {samples}")
     return loc + scale * standard_noise(family, (samples, *loc.shape), loc, generator)

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmvae_core.aggregation import Aggregate, Gaussians
+from mmvae_core.aggregation import Aggregate
+from mmvae_core.checks import one_of
 from mmvae_core.data.dataset import Batch
 from mmvae_core.distributions import FAMILIES, ClusterPrior, StandardPrior
 from mmvae_core.learned import ExpertGate
 from mmvae_core.objectives.subset_weights import SubsetWeights
-from mmvae_core.tableau import SampleTableaux, Tableau
+from mmvae_core.tableau import AnyTableau
 
 __all__ = ["Experts", "Joined", "Latents", "Reference", "SampledMixture"]
 
@@ -50,8 +51,7 @@ class Latents:
     own: bool = False
 
     def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            raise ValueError(f"latent must be one of {', '.join(FAMILIES)}; got {self.family!r}")
+        one_of("latent", self.family, FAMILIES)
         if self.clusters and self.family != "normal":
             raise ValueError(f"a prior of clusters is normal; got latent={self.family!r}")
 
@@ -82,6 +82,7 @@ class Joined(Protocol):
 
     names: list[str]
     latents: Latents
+    aggregate: Aggregate
     reference: Reference
     modality_weights: Tensor
     prior: StandardPrior | ClusterPrior
@@ -92,20 +93,11 @@ class Joined(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def plan(self, batch: Batch) -> Tableau | SampleTableaux:
+    def plan(self, batch: Batch) -> AnyTableau:
         """The fixed tableau of what the samples have."""
 
     def experts(self, batch: Batch) -> Experts:
         """What the encoders say."""
-
-    def aggregate_experts(
-        self,
-        loc: Float[Tensor, "M B D"],
-        scale: Float[Tensor, "M B D"],
-        cond: Bool[Tensor, "K E *batch"],
-        rule: Aggregate | None = None,
-    ) -> Gaussians:
-        """The consensus of every row of ``cond``, by the recipe's rule or another."""
 
     def log_likelihood(
         self, modality: int, z: Float[Tensor, "*lead B D"], x: Float[Tensor, "B *shape"]

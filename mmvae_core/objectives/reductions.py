@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Generator, Tensor
+from torch import Tensor
 
 from mmvae_core import bounds
 from mmvae_core.bounds import LogWeights, by_sample
@@ -16,11 +15,9 @@ from mmvae_core.data.dataset import Batch
 from mmvae_core.objectives.estimates import evidence, log_weights
 from mmvae_core.objectives.protocol import Joined, Reference
 from mmvae_core.objectives.subset_weights import ClosedForm, Given, Learned
-from mmvae_core.tableau import SampleTableaux, Tableau
+from mmvae_core.tableau import AnyTableau
 
 __all__ = ["LogMean", "MeanLog", "Sum"]
-
-PER_MODALITY = "its objective averages the experts' log-weights, one term a modality"
 
 
 @dataclass(frozen=True)
@@ -42,17 +39,14 @@ class Sum:
         return "pi in closed form needs the bounds of all" if closed else None
 
     def terms(
-        self,
-        model: Joined,
-        batch: Batch,
-        tableau: Tableau | SampleTableaux,
-        *,
-        beta: float,
-        samples: int,
-        generator: Generator | None,
+        self, model: Joined, batch: Batch, tableau: AnyTableau, beta: float, **draws: Any
     ) -> dict[str, Tensor]:
-        """``loss`` and the terms it is made of, see :meth:`mmvae_core.model.MultimodalVAE.loss`."""
-        found = evidence(model, batch, tableau, samples=samples, generator=generator)
+        """``loss`` and the terms it is made of, see :meth:`mmvae_core.model.MultimodalVAE.loss`.
+
+        Args:
+            draws: ``samples`` and ``generator``, of the latents.
+        """
+        found = evidence(model, batch, tableau, **draws)
         tableau = tableau.to(model.device)
         rows = bounds.posterior_elbos(
             found, tableau, beta=beta, modality_weights=model.modality_weights
@@ -70,35 +64,30 @@ class Sum:
         return {"loss": -objective, "bound": bound, "kl": cost, **logged}
 
 
-class _OfLogWeights(ABC):
-    """An average of the log-weights of a mixture of experts; it has no tableau's terms."""
+@dataclass(frozen=True)
+class MeanLog:
+    """The mean of the log-weights of a mixture of experts, its ELBO; it has no tableau's terms."""
 
     pi: ClassVar[None] = None
     reference: ClassVar[None] = None
-    needs_all: ClassVar[str] = PER_MODALITY
+    needs_all: ClassVar[str] = (
+        "its objective averages the experts' log-weights, one term a modality"
+    )
 
     @property
     def hold(self) -> bool:
         """Whether log q(z) holds its parameters fixed."""
         return False
 
-    @abstractmethod
     def bound(self, weights: LogWeights, beta: float) -> Float[Tensor, " B"]:
         """The bound of every sample, in nats."""
+        return bounds.mean_log_weight(weights)
 
     def terms(
-        self,
-        model: Joined,
-        batch: Batch,
-        tableau: Tableau | SampleTableaux,
-        *,
-        beta: float,
-        samples: int,
-        generator: Generator | None,
+        self, model: Joined, batch: Batch, tableau: AnyTableau, beta: float, **draws: Any
     ) -> dict[str, Tensor]:
         """As :meth:`Sum.terms`, from every expert that is present."""
-        weights = log_weights(model, batch, beta=beta, samples=samples, generator=generator,
-                              hold=self.hold)  # fmt: skip
+        weights = log_weights(model, batch, beta=beta, hold=self.hold, **draws)
         bound, usable = self.bound(weights, beta).mean(), weights.usable
         cost = -torch.where(usable, weights.regular, 0.0).mean(dim=0).sum() / usable.sum()
         asked = usable[:, None] & usable  # (K, M, B): the expert and what it explains are there
@@ -107,16 +96,8 @@ class _OfLogWeights(ABC):
 
 
 @dataclass(frozen=True)
-class MeanLog(_OfLogWeights):
-    """The mean of the log-weights: the ELBO of the mixture of experts."""
-
-    def bound(self, weights: LogWeights, beta: float) -> Float[Tensor, " B"]:
-        return bounds.mean_log_weight(weights)
-
-
-@dataclass(frozen=True)
-class LogMean(_OfLogWeights):
-    """The logarithm of the mean of the weights, of a mixture of experts.
+class LogMean(MeanLog):
+    """The logarithm of the mean of the weights over the draws.
 
     Args:
         tight: the average over the experts stands inside the logarithm too.

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mmvae_core import bounds, subsets
 from mmvae_core.bounds import by_sample
-from mmvae_core.tableau import SampleTableaux, Tableau, sent
+from mmvae_core.tableau import AnyTableau, SampleTableaux, Tableau, sent
 
 __all__ = ["ClosedForm", "Given", "Learned", "SubsetWeights"]
 
@@ -36,7 +36,7 @@ class Given:
 
     def module(self, tableau: Tableau) -> SubsetWeights:
         """pi over the rows of ``tableau``."""
-        return _Given(tableau, self.weights)
+        return SubsetWeights(tableau, self.weights)
 
 
 @dataclass(frozen=True)
@@ -58,25 +58,28 @@ class ClosedForm:
 
     def module(self, tableau: Tableau) -> SubsetWeights:
         """pi over the rows of ``tableau``."""
-        return _ClosedForm(tableau, self.gamma)
+        return _ClosedForm(tableau, gamma=self.gamma)
 
 
 class SubsetWeights(nn.Module):
-    """pi over the rows of a recipe's tableau of complete samples, which weighs them equally."""
+    """pi over the rows of a recipe's tableau of complete samples, which weighs them equally.
 
-    def __init__(self, tableau: Tableau) -> None:
+    Here it is given; ``gamma`` weighs its entropy.
+    """
+
+    def __init__(
+        self, tableau: Tableau, values: tuple[float, ...] = (), gamma: float = 0.0
+    ) -> None:
         super().__init__()
-        self.tableau = tableau
+        self.tableau, self.values, self.gamma = tableau, values, gamma
 
     def weights(self, like: Tensor) -> Float[Tensor, " K"] | None:
         """pi in precision and place of ``like``; None where every batch has its own."""
-        raise NotImplementedError
+        weights = sent(torch.tensor(self.values, dtype=like.dtype), like.device)
+        return weights / weights.sum()
 
     def forward(
-        self,
-        rows: Float[Tensor, "K B"],
-        tableau: Tableau | SampleTableaux,
-        present: Bool[Tensor, "B M"],
+        self, rows: Float[Tensor, "K B"], tableau: AnyTableau, present: Bool[Tensor, "B M"]
     ) -> tuple[Tensor, Tensor]:
         """The mean bound of the batch, and what the entropy of pi adds to the objective.
 
@@ -84,17 +87,19 @@ class SubsetWeights(nn.Module):
             rows: of :func:`mmvae_core.bounds.posterior_elbos`, for this ``tableau``.
             present: which modalities the samples have.
         """
-        raise NotImplementedError
-
-    def factors(
-        self, pi: Tensor, tableau: Tableau | SampleTableaux, present: Tensor, like: Tensor
-    ) -> Tensor:
-        """What pi makes of the tableau's rows, ``[K, 1]`` or ``[K, B]``."""
+        pi = self.weights(rows)
+        assert pi is not None
         if isinstance(tableau, Tableau):
-            return bounds.mixture_factors(pi)[:, None].to(like)
-        available = subsets.available(self.tableau.to(like.device).subsets, present)
-        factors = bounds.mixture_factors(pi, available)  # (K, B) over all of the recipe's rows
-        return factors.gather(0, self._sources(tableau)).to(like)
+            factors = bounds.mixture_factors(pi)[:, None]
+        else:
+            available = subsets.available(self.tableau.to(rows.device).subsets, present)
+            factors = bounds.mixture_factors(pi, available)  # (K, B) over all of the recipe's rows
+            factors = factors.gather(0, self._sources(tableau))
+        return (rows * factors.to(rows)).sum(dim=0).mean(), self.entropy_gain(pi)
+
+    def entropy_gain(self, pi: Float[Tensor, " K"]) -> Float[Tensor, ""]:
+        """gamma (H(pi) - log K), 0 at equal weights and negative elsewhere."""
+        return self.gamma * (-torch.xlogy(pi, pi).sum() - log(len(pi)))
 
     def _sources(self, tableau: SampleTableaux) -> Tensor:
         """Which row of the recipe's own tableau every row is, [K, B]; 0 for rows without weight."""
@@ -107,54 +112,34 @@ class SubsetWeights(nn.Module):
         return sent(table, device)[codes]
 
 
-class _Given(SubsetWeights):
-    def __init__(self, tableau: Tableau, values: tuple[float, ...]) -> None:
-        super().__init__(tableau)
-        self.values = values
-
-    def weights(self, like: Tensor) -> Tensor:
-        weights = sent(torch.tensor(self.values, dtype=like.dtype), like.device)
-        return weights / weights.sum()
-
-    def forward(
-        self, rows: Tensor, tableau: Tableau | SampleTableaux, present: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        factors = self.factors(self.weights(rows), tableau, present, rows)
-        return (rows * factors).sum(dim=0).mean(), rows.new_zeros(())
-
-
 class _Learned(SubsetWeights):
     """The logits of pi, and a running mean of the bound."""
 
     baseline: Tensor
 
     def __init__(self, tableau: Tableau, gamma: float) -> None:
-        super().__init__(tableau)
-        self.gamma = gamma
+        super().__init__(tableau, gamma=gamma)
         self.logits = nn.Parameter(torch.zeros(tableau.num_posteriors))
         self.register_buffer("baseline", torch.zeros(()))
 
     def weights(self, like: Tensor) -> Tensor:
         return torch.softmax(self.logits, dim=0)
 
-    def forward(
-        self, rows: Tensor, tableau: Tableau | SampleTableaux, present: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        pi = self.weights(rows)
-        factors, gain = self.factors(pi, tableau, present, rows), _entropy_gain(pi, self.gamma)
-        if isinstance(tableau, Tableau) or not pi.requires_grad:
-            return (rows * factors).sum(dim=0).mean(), gain
+    def forward(self, rows: Tensor, tableau: AnyTableau, present: Tensor) -> tuple[Tensor, Tensor]:
+        trained = self.logits.requires_grad and torch.is_grad_enabled()
+        if isinstance(tableau, Tableau) or not trained:
+            return super().forward(rows, tableau, present)
         # A sampled sum depends on pi through the rows that happened to be drawn. Its gradient is
         # unbiased with any number taken from every bound, and a number close to them takes the
         # noise out: the bounds are thousands of nats, their differences tens.
         weight = by_sample(tableau.kl, rows[:, None]).sum(dim=1).to(rows)  # (n, B)
         baseline = self.baseline.clone()
-        if self.training and torch.is_grad_enabled():
+        if self.training:
             with torch.no_grad():
-                now = rows.sum(dim=0).mean()
-                rate = torch.where(self.baseline == 0, 1.0, BASELINE_RATE)
-                self.baseline += rate * (now - self.baseline)
-        return ((rows - weight * baseline) * factors).sum(dim=0).mean() + baseline, gain
+                rate = torch.where(baseline == 0, 1.0, BASELINE_RATE)
+                self.baseline += rate * (rows.sum(dim=0).mean() - baseline)
+        bound, gain = super().forward(rows - weight * baseline, tableau, present)
+        return bound + baseline, gain
 
 
 class _ClosedForm(SubsetWeights):
@@ -162,16 +147,10 @@ class _ClosedForm(SubsetWeights):
     is over their own subsets. It is held fixed, for at its best value the gradient does not see it.
     """
 
-    def __init__(self, tableau: Tableau, gamma: float) -> None:
-        super().__init__(tableau)
-        self.gamma = gamma
-
     def weights(self, like: Tensor) -> None:
         return None
 
-    def forward(
-        self, rows: Tensor, tableau: Tableau | SampleTableaux, present: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, rows: Tensor, tableau: AnyTableau, present: Tensor) -> tuple[Tensor, Tensor]:
         if isinstance(tableau, Tableau):
             return self._best(rows.mean(dim=1) * len(rows))  # the tableau weighs a bound by 1/K
         weight = by_sample(tableau.kl, rows[:, None]).sum(dim=1)  # (K, B): 1/K, or 0 in padding
@@ -186,9 +165,4 @@ class _ClosedForm(SubsetWeights):
 
     def _best(self, each: Float[Tensor, " K"]) -> tuple[Tensor, Tensor]:
         pi = bounds.optimal_weights(each.detach(), self.gamma)
-        return (pi * each).sum(), _entropy_gain(pi, self.gamma)
-
-
-def _entropy_gain(pi: Tensor, gamma: float) -> Tensor:
-    """gamma (H(pi) - log K), 0 at equal weights and negative elsewhere."""
-    return gamma * (-torch.xlogy(pi, pi).sum() - log(len(pi)))
+        return (pi * each).sum(), self.entropy_gain(pi)

@@ -17,17 +17,12 @@ from mmvae_core.aggregation import (
     poe_prior_once,
     wasserstein,
 )
+from mmvae_core.checks import one_of, whole_number
 from mmvae_core.learned import CodeOfMatrix, LearnedCode, LearnedCorrelation
 from mmvae_core.objectives import ClosedForm, Given, Latents, Learned, Sum
 from mmvae_core.recipes.recipe import Consensus, MixtureOfExperts, Recipe, paper
-from mmvae_core.recipes.tableaux import (
-    Tableaux,
-    against_prior,
-    every_subset,
-    prior_row,
-    whole_number,
-)
-from mmvae_core.tableau import Tableau, with_prior
+from mmvae_core.recipes.tableaux import Tableaux, against_prior, every_subset, full_set
+from mmvae_core.tableau import Tableau, prior_row, with_prior
 
 __all__ = ["code_vae", "mopoe", "mvae", "mvtcae", "mwb_vae", "vae", "wb_vae"]
 
@@ -45,7 +40,7 @@ def vae(num_modalities: int = 1) -> Recipe:
 
     def make(num: int) -> Tableau:
         cond = subsets.singletons(num)
-        return against_prior(with_prior(cond, prior=False), recon=cond.float(), weight=1.0)
+        return against_prior(with_prior(cond, prior=False), recon=cond.float())
 
     return Recipe(num_modalities, Tableaux(make), MixtureOfExperts(), latents=Latents(own=True))
 
@@ -62,7 +57,7 @@ def mvae(num_modalities: int, *, random_subsets: int = 1) -> Recipe:
     def make(num: int, *chosen: Tensor) -> Tableau:
         whole = [subsets.full(num)] if num > 1 else []
         seen = torch.cat([subsets.singletons(num), *whole, *chosen])
-        return against_prior(with_prior(seen, prior=True), recon=seen.float(), weight=1.0)
+        return against_prior(with_prior(seen, prior=True), recon=seen.float())
 
     def draw(num: int, generator: Generator, epoch: float) -> Tableau:
         middle = subsets.powerset(num)[num:-1]
@@ -84,10 +79,9 @@ def mopoe(num_modalities: int, *, aggregation: str = "poe", prior_expert: bool =
             it to the full subset only.)
     """
     rules = {"poe": poe, "poe_prior_once": poe_prior_once}
-    if aggregation not in rules:
-        raise ValueError(f"aggregation must be one of {sorted(rules)}; got {aggregation!r}")
+    rule = rules[one_of("aggregation", aggregation, rules)]
     rows = partial(every_subset, prior_expert=prior_expert)
-    return Recipe(num_modalities, Tableaux(rows), Consensus(rules[aggregation]))
+    return Recipe(num_modalities, Tableaux(rows), Consensus(rule))
 
 
 @paper("hwang2021mvtcae")
@@ -208,12 +202,7 @@ def _subset_weights(
 @paper("qiu2025barycentric")
 def wb_vae(num_modalities: int) -> Recipe:
     """WB-VAE: the 2-Wasserstein barycenter of all experts, one bound."""
-
-    def make(num: int) -> Tableau:
-        cond = with_prior(subsets.full(num), prior=False)
-        return against_prior(cond, recon=torch.ones(1, num), weight=1.0)
-
-    return Recipe(num_modalities, Tableaux(make), Consensus(wasserstein))
+    return Recipe(num_modalities, Tableaux(full_set), Consensus(wasserstein))
 
 
 @paper("qiu2025barycentric")

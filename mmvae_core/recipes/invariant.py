@@ -9,10 +9,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from mmvae_core import subsets
+from mmvae_core.checks import one_of, whole_number
 from mmvae_core.learned import SelfAttention, SumPooling
 from mmvae_core.recipes.recipe import LearnedConsensus, Recipe, paper
-from mmvae_core.recipes.tableaux import Tableaux, every_subset, prior_row, whole_number
-from mmvae_core.tableau import Tableau, with_prior
+from mmvae_core.recipes.tableaux import Tableaux, every_subset, full_set
+from mmvae_core.tableau import Tableau, prior_row, with_prior
 
 __all__ = ["permutation_invariant"]
 
@@ -45,14 +46,11 @@ def permutation_invariant(
         hidden: width of the aggregating network.
     """
     rules = {"sum_pooling": SumPooling, "self_attention": SelfAttention}
-    if aggregation not in rules:
-        raise ValueError(f"aggregation must be one of {', '.join(rules)}; got {aggregation!r}")
-    if bound not in ("masked", "mixture"):
-        raise ValueError(f"bound must be 'masked' or 'mixture'; got {bound!r}")
-    rules[aggregation](1, hidden=whole_number("hidden", hidden))  # a wrong width shows here
+    kind = rules[one_of("aggregation", aggregation, rules)]
+    one_of("bound", bound, ("masked", "mixture"))
+    kind(1, hidden=whole_number("hidden", hidden))  # a wrong width shows here
     tableaux = Tableaux(_expected, _drawn) if bound == "masked" else Tableaux(every_subset)
-    rule = partial(_fresh, rules[aggregation], hidden)
-    return Recipe(num_modalities, tableaux, LearnedConsensus(rule))
+    return Recipe(num_modalities, tableaux, LearnedConsensus(partial(_fresh, kind, hidden)))
 
 
 def _fresh(
@@ -77,10 +75,7 @@ def _drawn(num: int, generator: Generator, epoch: float) -> Tableau:
     """The two terms for one S: its size uniform in 0..M, then S uniform among those."""
     size = int(torch.randint(num + 1, (), generator=generator))
     if size in (0, num):  # the ordinary bound of all modalities
-        return Tableau(
-            cond=with_prior(subsets.full(num), prior=False),
-            recon=torch.ones(1, num), ref=prior_row(num), kl=torch.ones(1, 1),
-        )  # fmt: skip
+        return full_set(num)
     rows = subsets.of_size(num, size)
     chosen = rows[torch.randint(len(rows), (1,), generator=generator)]
     return _masked(chosen, torch.ones(1, dtype=torch.float64), ordinary=0.0)

@@ -10,10 +10,11 @@ from torch import Generator, Tensor
 
 from mmvae_core import subsets
 from mmvae_core.aggregation import reverse_kl
+from mmvae_core.checks import one_of, whole_number
 from mmvae_core.objectives import Latents, LogMean, MeanLog, SampledMixture, Sum
 from mmvae_core.recipes.recipe import MixtureOfExperts, Recipe, paper
-from mmvae_core.recipes.tableaux import Tableaux, prior_row, whole_number
-from mmvae_core.tableau import Tableau, with_prior
+from mmvae_core.recipes.tableaux import Tableaux
+from mmvae_core.tableau import Tableau, prior_row, with_prior
 
 __all__ = ["cmvae", "mmjsd", "mmvae", "mmvae_plus", "mmvm"]
 
@@ -138,11 +139,8 @@ def mmvm(
         raise ValueError(f"alpha must lie in [0, 1]; got {alpha}")
     if not 0 <= anneal_epochs < float("inf"):
         raise ValueError(f"anneal_epochs must not be negative; got {anneal_epochs}")
-    if kl not in ("pairwise", "sampled"):
-        raise ValueError(f"kl must be 'pairwise' or 'sampled'; got {kl!r}")
-    if mixture not in ("uniform", "gate"):
-        raise ValueError(f"mixture must be 'uniform' or 'gate'; got {mixture!r}")
-
+    one_of("kl", kl, ("pairwise", "sampled"))
+    one_of("mixture", mixture, ("uniform", "gate"))
     make = partial(_soft, rows=subsets.full if kl == "sampled" else subsets.singletons)
 
     def draw(num: int, generator: Generator, epoch: float) -> Tableau:
@@ -171,8 +169,7 @@ def _soft(num: int, share: float, rows: Callable[[int], Tensor]) -> Tableau:
 
 def _of_log_weights(num_modalities: int, bound: str, tight: bool, latents: Latents) -> Recipe:
     """A recipe on log-weights: one posterior for every expert, no references."""
-    if bound not in ("elbo", "iwae", "dreg"):
-        raise ValueError(f"bound must be one of elbo, iwae, dreg; got {bound!r}")
+    one_of("bound", bound, ("elbo", "iwae", "dreg"))
     if not isinstance(tight, bool):
         raise ValueError(f"tight must be True or False; got {tight!r}")
     if bound == "elbo" and tight:

@@ -15,9 +15,10 @@ from jaxtyping import Bool
 from torch import Generator, Tensor, nn
 
 from mmvae_core.aggregation import Aggregate, poe
-from mmvae_core.objectives import Latents, LogMean, MeanLog, Sum
-from mmvae_core.recipes.tableaux import Tableaux, stratified_rows, whole_number
-from mmvae_core.tableau import SampleTableaux, Tableau
+from mmvae_core.checks import check_present, whole_number
+from mmvae_core.objectives import Latents, MeanLog, Sum
+from mmvae_core.recipes.tableaux import Tableaux, stratified_rows
+from mmvae_core.tableau import AnyTableau, SampleTableaux, Tableau
 
 __all__ = ["Consensus", "LearnedConsensus", "MixtureOfExperts", "Recipe", "paper"]
 
@@ -82,7 +83,7 @@ class Recipe:
     num_modalities: int
     tableaux: Tableaux
     aggregation: Consensus | LearnedConsensus | MixtureOfExperts
-    reduce: Sum | MeanLog | LogMean = field(default_factory=Sum)
+    reduce: Sum | MeanLog = field(default_factory=Sum)
     latents: Latents = field(default_factory=Latents)
     name: str = ""
     paper: str = ""
@@ -134,7 +135,7 @@ class Recipe:
         generator: Generator | None = None,
         epoch: float = 0.0,
         subset_samples: int | None = None,
-    ) -> Tableau | SampleTableaux:
+    ) -> AnyTableau:
         """The tableau of a batch of ``count`` samples.
 
         Args:
@@ -158,12 +159,7 @@ class Recipe:
             return self._for(self.num_modalities, generator, epoch)
         if present is None:
             present = torch.ones(count, self.num_modalities, dtype=torch.bool)
-        empty = (~present.any(dim=1)).nonzero().flatten().tolist()
-        if empty:
-            raise ValueError(
-                f"samples {empty} of the batch have no modality present; leave them out: "
-                "data.subset(data.present.any(dim=1).nonzero().flatten())"
-            )
+        check_present(present)
         patterns, which = present.unique(dim=0, return_inverse=True)
         tableaux = [
             self._for(int(pattern.sum()), generator, epoch).embedded(pattern)

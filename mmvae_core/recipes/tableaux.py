@@ -6,19 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from mmvae_core import subsets
-from mmvae_core.tableau import Tableau, with_prior
+from mmvae_core.tableau import Tableau, prior_row, with_prior
 
 __all__ = [
     "Tableaux",
     "against_prior",
     "every_subset",
-    "prior_row",
+    "full_set",
     "stratified_rows",
-    "whole_number",
 ]
 
 
@@ -43,12 +42,11 @@ def stratified_rows(
     r"""``count`` posteriors for every sample, and the factors that keep the sum unbiased.
 
     A row is drawn with a probability p_k in proportion to its weight in the tableau, and its terms
-    are multiplied
-    by :math:`1/(n p_k)`, so that the expectation of the sampled sum is the whole sum, for values
-    and gradients alike. The draws are stratified over the batch: the rows stand in a line, in the
-    order of their cardinality, each as wide as its probability, and the line is cut at equal
-    distances from a random start. So every cardinality, and where the batch is large enough every
-    subset, takes part as often as it should, give or take one.
+    are multiplied by :math:`1/(n p_k)`, so that the expectation of the sampled sum is the whole
+    sum, for values and gradients alike. The draws are stratified over the batch: the rows stand in
+    a line, in the order of their cardinality, each as wide as its probability, and the line is cut
+    at equal distances from a random start. So every cardinality, and where the batch is large
+    enough every subset, takes part as often as it should, give or take one.
 
     Args:
         tableaux, which: sample ``b`` has the tableau ``tableaux[which[b]]``.
@@ -77,21 +75,7 @@ def stratified_rows(
     return chosen, factor
 
 
-def whole_number(name: str, value: int, least: int = 1) -> int:
-    """``value``, where it is a whole number from ``least``; else a ``ValueError`` that names it."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number, at least {least}; got {value!r}")
-    return value
-
-
-def prior_row(num_modalities: int) -> Bool[Tensor, "1 E"]:
-    """The reference that is the prior alone, ``0...01``."""
-    row = torch.zeros(1, num_modalities + 1, dtype=torch.bool)
-    row[0, -1] = True
-    return row
-
-
-def against_prior(cond: Tensor, *, recon: Tensor, weight: float) -> Tableau:
+def against_prior(cond: Tensor, *, recon: Tensor, weight: float = 1.0) -> Tableau:
     """A tableau whose only reference is the prior, every row with one ``weight``."""
     return Tableau(
         cond=cond,
@@ -99,6 +83,12 @@ def against_prior(cond: Tensor, *, recon: Tensor, weight: float) -> Tableau:
         ref=prior_row(cond.shape[1] - 1),
         kl=torch.full((len(cond), 1), weight, dtype=torch.float64),
     )
+
+
+def full_set(num_modalities: int) -> Tableau:
+    """The set of all modalities alone, which reconstructs everything."""
+    cond = with_prior(subsets.full(num_modalities), prior=False)
+    return against_prior(cond, recon=torch.ones(1, num_modalities))
 
 
 def every_subset(num_modalities: int, *, prior_expert: bool = False) -> Tableau:

@@ -104,10 +104,7 @@ def balanced_points(world: LinearGaussian) -> Views:
     >>> round(x[0].square().mean().item(), 12)  # the variance of x = z + noise
     1.5
     """
-    maps = torch.cat(world.maps)
-    noise = torch.tensor(world.noise, dtype=torch.float64)
-    noise = noise.repeat_interleave(torch.tensor(world.widths))
-    root = torch.linalg.cholesky(maps @ maps.T + noise.diag())
+    root = world.density().scale_tril
     points = math.sqrt(len(root)) * torch.cat([root.T, -root.T])
     return tuple(points.split(list(world.widths), dim=1))
 

@@ -13,8 +13,8 @@ so with :math:`\tau_S = I + \sum_{m \in S} W_m^T W_m / v_m` and
         + \log\det \tau_S - h_S^T \tau_S^{-1} h_S .
 
 The second line is the Gaussian density with covariance :math:`W_S W_S^T + \mathrm{diag}(v)`,
-rewritten by the matrix-determinant lemma and Woodbury's identity: only D x D matrices appear
-(``torch.distributions.LowRankMultivariateNormal``).
+rewritten by the matrix-determinant lemma and Woodbury's identity: only D x D matrices appear. It
+is also Bayes' rule, log p(x_S|z) + log p(z) − log p(z|x_S), at any z.
 
 **Modulated sources.** Nothing in the laboratory is identifiable: a rotation of z leaves p(x) as it
 is. In the nonlinear world a label u changes mean and variance of independent sources z, which an
@@ -33,11 +33,11 @@ from typing import Any, TypeAlias
 import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
-from torch.distributions import LowRankMultivariateNormal, Normal
+from torch.distributions import Normal
 from torch.nn import functional
 
-from mmvae_core import subsets
 from mmvae_core.data.dataset import Batch
+from mmvae_core.distributions import StandardPrior
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.recipes import Recipe
 
@@ -145,9 +145,9 @@ class LinearGaussian:
     @property
     def is_diagonal(self) -> bool:
         """Whether every posterior p(z|x_S) is diagonal: each map has orthogonal columns."""
-        grams = [w.T @ w for w in self.maps]
-        off = [(gram - gram.diagonal().diag()).abs().max() for gram in grams]
-        return all(o <= DIAGONAL_ATOL * g.max() for o, g in zip(off, grams, strict=True))
+        sizes = self._precisions.abs()
+        off = sizes - torch.diag_embed(sizes.diagonal(dim1=1, dim2=2))
+        return bool((off.amax((1, 2)) <= DIAGONAL_ATOL * sizes.amax((1, 2))).all())
 
     def sample(
         self, count: int, generator: Generator | None = None
@@ -161,27 +161,21 @@ class LinearGaussian:
         )
         return z, Batch(x=x, present=torch.ones(count, self.num_modalities, dtype=torch.bool))
 
-    def density(self, subset: Subset = None) -> LowRankMultivariateNormal:
-        """p(x_S), its views side by side: N(0, W_S W_S^T + diag(v)); of all by default."""
-        columns = self._columns(subset)
-        noise = torch.tensor(self.noise, dtype=torch.float64)
-        noise = noise.repeat_interleave(torch.tensor(self.widths))[columns]
-        maps = torch.cat(self.maps)[columns]
-        return LowRankMultivariateNormal(torch.zeros_like(noise), maps, noise, validate_args=False)
-
     def posterior(
         self, x: Views, subset: Subset = None
     ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "D D"]]:
         """Mean and covariance of p(z|x_S), of all by default; the empty subset gives the prior."""
-        density = self.density(subset)
-        weighted = density.cov_factor / density.cov_diag[:, None]
-        precision = torch.eye(self.latent_dim).double() + weighted.T @ density.cov_factor
-        cov = torch.linalg.inv(precision)
-        return self._seen(x, subset) @ weighted @ cov, cov
+        members = self._members(subset)
+        cov = _covariance(self._precisions[members].sum(0))
+        return self._shifts(x)[members].sum(0) @ cov, cov
 
     def log_evidence(self, x: Views, subset: Subset = None) -> Float[Tensor, " B"]:
         """Exact log p(x_S) in nats, for all modalities by default; 0 for the empty subset."""
-        return self.density(subset).log_prob(self._seen(x, subset))
+        mean, cov = self.posterior(x, subset)  # Bayes' rule at the posterior's mean
+        given = self.expected_log_likelihood(x, mean, torch.zeros_like(mean))
+        prior = StandardPrior().log_prob(mean)
+        posterior = -torch.logdet(2 * math.pi * cov) / 2
+        return given[self._members(subset)].sum(0) + prior - posterior
 
     def experts(self, x: Views) -> tuple[Float[Tensor, "M B D"], Float[Tensor, "M B D"]]:
         """The exact experts: means and standard deviations of every p(z_d|x_m).
@@ -189,8 +183,8 @@ class LinearGaussian:
         They are the whole posterior p(z|x_m) only where :attr:`is_diagonal`; elsewhere they are
         its marginals, and the correlations between dimensions are lost.
         """
-        rows = subsets.singletons(self.num_modalities)
-        loc, cov = map(torch.stack, zip(*(self.posterior(x, row) for row in rows), strict=True))
+        cov = _covariance(self._precisions)  # (M, D, D)
+        loc = self._shifts(x) @ cov
         return loc, cov.diagonal(dim1=1, dim2=2).sqrt()[:, None].expand_as(loc)
 
     def error_correlation(self) -> Float[Tensor, "D M M"]:
@@ -202,9 +196,7 @@ class LinearGaussian:
         :math:`\mathrm{Cov}(e_i) = \tau_i^{-1}`. Where posteriors are diagonal the correlation is
         :math:`\sigma_i\sigma_j` (:func:`mmvae_core.aggregation.shared_prior_correlation`).
         """
-        nothing = tuple(torch.zeros(0, width) for width in self.widths)
-        rows = subsets.singletons(self.num_modalities)
-        own = torch.stack([self.posterior(nothing, row)[1] for row in rows])  # (M, D, D)
+        own = _covariance(self._precisions)  # (M, D, D)
         std = own.diagonal(dim1=1, dim2=2).T.sqrt()  # (D, M)
         corr = torch.einsum("ide,jde->dij", own, own) / (std[:, :, None] * std[:, None])
         corr.diagonal(dim1=1, dim2=2).fill_(1.0)
@@ -269,15 +261,22 @@ class LinearGaussian:
             )
         return subset
 
-    def _columns(self, subset: Subset) -> Bool[Tensor, " P"]:
-        """Which columns of all views side by side belong to a subset."""
-        return self._members(subset).repeat_interleave(torch.tensor(self.widths))
+    @property
+    def _precisions(self) -> Float[Tensor, "M D D"]:
+        """W_m^T W_m / v_m, what every view adds to the posterior's precision."""
+        return torch.stack([w.T @ w / v for w, v in zip(self.maps, self.noise, strict=True)])
 
-    def _seen(self, x: Views, subset: Subset) -> Float[Tensor, "B _"]:
-        """The views of a subset side by side."""
+    def _shifts(self, x: Views) -> Float[Tensor, "M B D"]:
+        """W_m^T x_m / v_m, what every view adds to the posterior's precision times mean."""
         if len(x) != self.num_modalities:
             raise ValueError(f"x must hold {self.num_modalities} views; got {len(x)}")
-        return torch.cat(x, dim=1)[:, self._columns(subset)].double()
+        views = zip(x, self.maps, self.noise, strict=True)
+        return torch.stack([view.double() @ w / v for view, w, v in views])
+
+
+def _covariance(precision: Float[Tensor, "*M D D"]) -> Float[Tensor, "*M D D"]:
+    """Of the latent, where the views add this ``precision`` to the prior's."""
+    return torch.linalg.inv(torch.eye(precision.shape[-1]).double() + precision)
 
 
 class _ExactEncoder(nn.Module):

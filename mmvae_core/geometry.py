@@ -142,8 +142,11 @@ def fisher_rao(
     the experts' distance: 20 or so for ordinary experts, hundreds where they lie 50 standard
     deviations apart. Gradients flow through the iteration, at its cost; ours is for pictures.
 
-    Arguments, results and errors as :func:`mmvae_core.aggregation.reverse_kl`, and ``max_steps``,
-    where to stop; a warning says so if the iteration still moves then.
+    Arguments, results and errors as :func:`mmvae_core.aggregation.poe` (masks ``[K, M]`` only), and
+
+    Args:
+        weights: ``[M]``, scaled to sum 1 inside each subset; uniform by default.
+        max_steps: where to stop; a warning says so if the iteration still moves then.
 
     Source: the metric as :func:`fisher_rao_distance`; the iteration is ours.
 

@@ -38,13 +38,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mmvae_core.checks import (
-    InvalidScaleError,
-    check_corr,
-    check_experts,
-    check_rho,
-    only_members,
-)
+from mmvae_core.checks import InvalidScaleError, check_corr, check_experts, check_rho, only_members
 from mmvae_core.fused import as_columns, as_members, as_rows, code_sums, fused_code
 
 __all__ = [
@@ -62,15 +56,14 @@ __all__ = [
     "wasserstein",
 ]
 
+Experts: TypeAlias = Float[Tensor, "M *shape"]
+Subsets: TypeAlias = Bool[Tensor, "K M *batch"]
+Weights: TypeAlias = Float[Tensor, " M"] | None
 Gaussians: TypeAlias = tuple[Tensor, Tensor]
 Aggregate: TypeAlias = Callable[[Tensor, Tensor, Tensor], Gaussians]
 
 
-def poe(
-    loc: Float[Tensor, "M *shape"],
-    scale: Float[Tensor, "M *shape"],
-    cond: Bool[Tensor, "K M *batch"],
-) -> Gaussians:
+def poe(loc: Experts, scale: Experts, cond: Subsets) -> Gaussians:
     r"""Product of experts: precisions add, means are weighted by precision.
 
     .. math:: \tau = \sum_m \tau_m, \qquad \mu = \sum_m \tau_m \mu_m / \tau
@@ -100,15 +93,11 @@ def poe(
     """
     loc, scale = only_members(loc, scale, cond)
     precision = scale.reciprocal().square()
-    total, weighted = _sums(cond, precision, precision * loc)
+    total, weighted = member_sums(cond, precision, precision * loc)
     return weighted / total, total.rsqrt()
 
 
-def poe_prior_once(
-    loc: Float[Tensor, "M *shape"],
-    scale: Float[Tensor, "M *shape"],
-    cond: Bool[Tensor, "K M *batch"],
-) -> Gaussians:
+def poe_prior_once(loc: Experts, scale: Experts, cond: Subsets) -> Gaussians:
     r"""Product of experts with the prior counted once.
 
     .. math:: \tau = \sum_m \tau_m - (m - 1), \qquad \mu = \sum_m \tau_m \mu_m / \tau
@@ -132,7 +121,7 @@ def poe_prior_once(
     """
     loc, scale = only_members(loc, scale, cond)
     precision = scale.reciprocal().square()
-    total, weighted = _sums(cond, precision, precision * loc)
+    total, weighted = member_sums(cond, precision, precision * loc)
     total = total - (_sizes(cond, loc) - 1)
     if total.device.type == "cpu" and not (total > 0).all():
         raise ValueError(
@@ -144,9 +133,9 @@ def poe_prior_once(
 
 
 def code(
-    loc: Float[Tensor, "M *shape"],
-    scale: Float[Tensor, "M *shape"],
-    cond: Bool[Tensor, "K M *batch"],
+    loc: Experts,
+    scale: Experts,
+    cond: Subsets,
     *,
     rho: float | Tensor | None = None,
     corr: Float[Tensor, "M M"] | None = None,
@@ -228,11 +217,7 @@ def code(
     return as_rows(b / a, shape), as_rows(a.rsqrt(), shape)
 
 
-def code_shared_prior(
-    loc: Float[Tensor, "M *shape"],
-    scale: Float[Tensor, "M *shape"],
-    cond: Bool[Tensor, "K M *batch"],
-) -> Gaussians:
+def code_shared_prior(loc: Experts, scale: Experts, cond: Subsets) -> Gaussians:
     r"""CoDE with the correlation that a shared prior causes, ρ_ij = σ_i σ_j: no free parameter.
 
     Exact experts p(z|x_m) of modalities that are independent given z still err together, because
@@ -265,7 +250,7 @@ def code_shared_prior(
     v = scale.square().clamp_max(1 - 4 * torch.finfo(scale.dtype).eps)
     q = (1 - v).reciprocal()
     u = q / v
-    sum_u, sum_ul, sum_q, sum_ql, sum_r = _sums(cond, u, u * loc, q, q * loc, v * q)
+    sum_u, sum_ul, sum_q, sum_ql, sum_r = member_sums(cond, u, u * loc, q, q * loc, v * q)
     shared = sum_q / (1 + sum_r)
     a = sum_u - shared * sum_q
     b = sum_ul - shared * sum_ql
@@ -278,11 +263,7 @@ def shared_prior_correlation(scale: Float[Tensor, " M"]) -> Float[Tensor, "M M"]
 
 
 def reverse_kl(
-    loc: Float[Tensor, "M *shape"],
-    scale: Float[Tensor, "M *shape"],
-    cond: Bool[Tensor, "K M *batch"],
-    *,
-    weights: Float[Tensor, " M"] | None = None,
+    loc: Experts, scale: Experts, cond: Subsets, *, weights: Weights = None
 ) -> Gaussians:
     r"""The reverse-KL barycenter, argmin_q Σ λ_m KL(q‖q_m): the log-linear pool.
 
@@ -299,16 +280,12 @@ def reverse_kl(
     loc, scale = only_members(loc, scale, cond)
     lam = _lambda(cond, loc, weights)
     precision = scale.reciprocal().square()
-    total, weighted = _sums(lam, precision, precision * loc)
+    total, weighted = member_sums(lam, precision, precision * loc)
     return weighted / total, total.rsqrt()
 
 
 def forward_kl(
-    loc: Float[Tensor, "M *shape"],
-    scale: Float[Tensor, "M *shape"],
-    cond: Bool[Tensor, "K M *batch"],
-    *,
-    weights: Float[Tensor, " M"] | None = None,
+    loc: Experts, scale: Experts, cond: Subsets, *, weights: Weights = None
 ) -> Gaussians:
     r"""The forward-KL barycenter among Gaussians, argmin_q Σ λ_m KL(q_m‖q): moment matching.
 
@@ -326,19 +303,15 @@ def forward_kl(
     # Centred on the experts' common mean, or E[x²] − mean² would cancel for distant experts.
     centre = loc.mean(dim=0, keepdim=True)
     shift = loc - centre
-    mean, second = _sums(lam, shift, scale.square() + shift.square())
+    mean, second = member_sums(lam, shift, scale.square() + shift.square())
     # Clamped at the members' own variance, the part that rounding must not eat.
-    (within,) = _sums(lam, scale.square())
+    (within,) = member_sums(lam, scale.square())
     variance = torch.maximum(second - mean.square(), within)
     return mean + centre, variance.sqrt()
 
 
 def wasserstein(
-    loc: Float[Tensor, "M *shape"],
-    scale: Float[Tensor, "M *shape"],
-    cond: Bool[Tensor, "K M *batch"],
-    *,
-    weights: Float[Tensor, " M"] | None = None,
+    loc: Experts, scale: Experts, cond: Subsets, *, weights: Weights = None
 ) -> Gaussians:
     r"""The 2-Wasserstein barycenter of diagonal Gaussians: means and standard deviations average.
 
@@ -357,7 +330,7 @@ def wasserstein(
     (6.0, 1.366)
     """
     loc, scale = only_members(loc, scale, cond)
-    mean, std = _sums(_lambda(cond, loc, weights), loc, scale)
+    mean, std = member_sums(_lambda(cond, loc, weights), loc, scale)
     return mean, std
 
 
@@ -367,7 +340,7 @@ def _sizes(cond: Tensor, like: Tensor) -> Tensor:
     return sizes.view(*sizes.shape, *[1] * (like.ndim - sizes.ndim))
 
 
-def _sums(weights: Tensor, *values: Tensor) -> list[Tensor]:
+def member_sums(weights: Tensor, *values: Tensor) -> list[Tensor]:
     """Sums over the members of every subset, ``[K, *shape]`` for each of ``values``."""
     members = as_members(weights, values[0].dtype)
     return [as_rows(members @ as_columns(v, weights), v.shape) for v in values]

@@ -278,7 +278,6 @@ def mixture_of_experts(
     loc: Float[Tensor, "M *shape"],
     scale: Float[Tensor, "M *shape"],
     weights: Float[Tensor, " M"] | None = None,
-    event_dims: int = 0,
 ) -> MixtureSameFamily:
     r"""The mixture of experts: q(z) = sum_m w_m N(z; mu_m, diag(sigma_m^2)).
 
@@ -286,9 +285,7 @@ def mixture_of_experts(
     two moments is :func:`mmvae_core.aggregation.forward_kl`.
 
     Args:
-        loc, scale: the experts, one per leading index.
-        event_dims: how many of the last dimensions one draw of the component decides together
-            (1 for a latent vector; 0 gives a mixture for every number, for plots).
+        loc, scale: the experts, one per leading index; every number has a mixture of its own.
         weights: mixture weights, positive, scaled to sum 1; uniform by default.
 
     Source: Shi et al., "Variational Mixture-of-Experts Autoencoders for Multi-Modal Deep
@@ -298,19 +295,22 @@ def mixture_of_experts(
     >>> round(q.mean.item(), 4), round(q.variance.item(), 4)
     (6.0, 6.0)
     """
-    if weights is None:
-        weights = torch.ones(len(loc), dtype=loc.dtype, device=loc.device)
-    if weights.shape != (len(loc),) or not (weights >= 0).all() or not weights.sum() > 0:
+    experts = Normal(loc.movedim(0, -1), scale.movedim(0, -1))
+    weights = shares(weights, loc).expand(experts.batch_shape)
+    return MixtureSameFamily(Categorical(probs=weights), experts)
+
+
+def shares(
+    weights: Float[Tensor, " M"] | None, like: Float[Tensor, "M *shape"]
+) -> Float[Tensor, " M"]:
+    """Weights of the M experts ``like``, scaled to sum 1; uniform by default."""
+    count = len(like)
+    weights = torch.ones(count) if weights is None else torch.as_tensor(weights)
+    if weights.shape != (count,) or not (weights >= 0).all() or not weights.sum() > 0:
         raise ValueError(
-            f"weights must be {len(loc)} numbers, none negative, not all 0; got {weights.tolist()}"
+            f"weights must be {count} numbers, none negative, not all 0; got {weights.tolist()}"
         )
-    batch = loc.shape[1 : loc.ndim - event_dims]
-    component = -1 - event_dims
-    experts = Normal(loc.movedim(0, component), scale.movedim(0, component))
-    return MixtureSameFamily(
-        Categorical(probs=weights.to(loc).expand(*batch, len(loc))),
-        Independent(experts, event_dims),
-    )
+    return weights.to(like) / weights.to(like).sum()
 
 
 def _is_one_number(values: Tensor) -> bool:

@@ -1,8 +1,5 @@
 r"""Objectives in closed form, and what a tableau promises: is it a bound, on what, how far below?
 
-**A world for it.** In the laboratory's simplest world, :math:`x_m = z + N(0, v_m I)` with
-:math:`z \sim N(0, I_D)`, every modality is a noisy view of the latent itself.
-
 **Exact averages.** Where every posterior is Gaussian, with a mean linear in x and a scale that does
 not depend on x, each term of a tableau is a quadratic function of x: its expectation depends on
 the second moments of x alone. So the expectation over all data is a plain mean over 2P points that
@@ -18,16 +15,10 @@ and that is log p(X) only where every row reconstructs everything and the weight
 :func:`why_no_elbo` names the condition that broke, :func:`bounded_evidence` the right-hand side.
 
 **The gap of a row.** A posterior q that explains all modalities misses log p(X) by
-:math:`KL(q \| p(z|X))`. With M views of noise v, of which q has seen m, let
-:math:`r = (v + M)/(v + m)`, the precision of the posterior of all over that of those m. On average
-
-.. math::
-    \text{exact posterior of } m \text{ views: } D\,(r - 1 - \tfrac12 \ln r), \qquad
-    \text{any posterior of } m \text{ views: at least } \tfrac D2 (r - 1),
-
-the second with :math:`q^* = N(E[\mu_X|x_S], \mathrm{Cov}(z|X))`, the normalised
-:math:`\exp E[\log p(z|X) \mid x_S]`. With m = 1 both grow linearly in M: no expert alone can keep
-up, however it is trained. The density of a mixture gives back at most log M nats.
+:math:`KL(q \| p(z|X))`. :func:`exact_gap` says by how much on average where q is the exact
+posterior of some of the views, :func:`least_gap` what no posterior of those views can do without.
+With one view both grow linearly in M: no expert alone can keep up, however it is trained. The
+density of a mixture gives back at most log M nats.
 
 **The masked bound** holds q(z|X) to q(z|x_S), and no row form says that it is a bound. It is none
 sample by sample; but :math:`\int q(z|x_S)\, p(x_{\setminus S}|z)\, dz` is a density in the rest, so
@@ -46,10 +37,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mmvae_core import bounds
+from mmvae_core import bounds, subsets
 from mmvae_core.aggregation import Gaussians, poe_prior_once
 from mmvae_core.bounds import Evidence, LogWeights, gaussian_kl
-from mmvae_core.distributions import log_density
+from mmvae_core.distributions import StandardPrior, log_density
 from mmvae_core.objectives import SampledMixture, Sum
 from mmvae_core.objectives.prior_expert import consensus
 from mmvae_core.recipes import Consensus, LearnedConsensus, MixtureOfExperts, Recipe
@@ -202,10 +193,9 @@ def mixture_log_weights(
     loc, scale = experts
     z = loc + scale * noise  # (L, K, B, D)
     log_q = log_density("normal", z[:, :, None], loc, scale).logsumexp(dim=2) - math.log(len(loc))
-    log_p = log_density("normal", z, torch.zeros_like(z), torch.ones_like(z))
     each = world.expected_log_likelihood(x, z, torch.zeros_like(z))  # at z itself: (L, K, M, B)
     usable = torch.ones(z.shape[1:3], dtype=torch.bool)
-    regular = log_p - log_q
+    regular = StandardPrior().log_prob(z) - log_q
     return LogWeights(each.sum(dim=2) + beta * regular, usable, (z,), each, regular)
 
 
@@ -269,9 +259,8 @@ def row_name(row: Bool[Tensor, " E"]) -> str:
     >>> row_name(torch.tensor([True, False, True]))
     'q(m0+prior)'
     """
-    names = [f"m{m}" for m in range(len(row) - 1)] + ["prior"]
-    members = [name for name, there in zip(names, row.tolist(), strict=True) if there]
-    return "p" if members == ["prior"] else f"q({'+'.join(members)})"
+    members = subsets.name(row, [*(f"m{m}" for m in range(len(row) - 1)), "prior"])
+    return "p" if members == "prior" else f"q({members})"
 
 
 def why_no_elbo(tableau: Tableau) -> list[str]:
@@ -296,16 +285,22 @@ def why_no_elbo(tableau: Tableau) -> list[str]:
         held = [name for name, w in zip(references, kl, strict=True) if w > 0]
         if others := [name for name in held if name != "p"]:
             reasons.append(f"{row} is held to {_listed(others)}, not to the prior p alone")
-        wrong: dict[float, list[str]] = {}
-        for m, value in enumerate(recon):
-            if value != 0 and not math.isclose(value, weight, rel_tol=1e-5, abs_tol=1e-8):
-                wrong.setdefault(round(value, 9), []).append(f"m{m}")  # up to the order of a sum
         reasons += [
             f"{row} weighs the likelihood of {_listed(members)} with {value:.3g} "
             f"and its KL with {weight:.3g}"
-            for value, members in sorted(wrong.items())
+            for value, members in sorted(_by_weight(recon).items())
+            if not math.isclose(value, weight, rel_tol=1e-5, abs_tol=1e-8)
         ]
     return reasons
+
+
+def _by_weight(recon: Sequence[float]) -> dict[float, list[str]]:
+    """The modalities of a row by the weight of their likelihood, where that is not 0."""
+    members: dict[float, list[str]] = {}
+    for m, weight in enumerate(recon):
+        if weight != 0:  # a sum of sixths and its mirror image are one weight
+            members.setdefault(round(weight, 9), []).append(f"m{m}")
+    return members
 
 
 def _listed(names: Sequence[str], most: int = 3) -> str:
@@ -393,11 +388,8 @@ def row_sum(tableau: Tableau, row: int, most: int = 2) -> str:
     def factor(weight: float) -> str:
         return "" if plain or weight == 1 else f"{weight_text(weight)} "
 
-    members: dict[float, list[str]] = {}
-    for m, weight in enumerate(recon):  # a sum of sixths and its mirror image are one weight
-        members.setdefault(round(weight, 9), []).append(f"m{m}")
-    gains = [f"{factor(weight)}E log p({', '.join(members[weight])} | z)"
-             for weight in sorted(members, reverse=True) if weight > 0]  # fmt: skip
+    gains = [f"{factor(weight)}E log p({', '.join(members)} | z)"
+             for weight, members in sorted(_by_weight(recon).items(), reverse=True)]  # fmt: skip
     costs = [f"{factor(weight)}KL(q ‖ {row_name(tableau.ref[r])})"
              for r, weight in enumerate(kl) if weight > 0]  # fmt: skip
     if len(costs) > most + 1:
@@ -412,7 +404,9 @@ def row_sum(tableau: Tableau, row: int, most: int = 2) -> str:
 def exact_gap(num_modalities: int, noise: Number, size: int, latent_dim: int = LATENT_DIM) -> float:
     r"""E[KL(p(z|x_S) ‖ p(z|X))] for ``size`` of ``num_modalities`` equal views, in nats.
 
-    .. math:: D\,(r - 1 - \tfrac12 \ln r), \qquad r = (v + M)/(v + m)
+    .. math:: D\,(r - 1 - \tfrac12 \ln r), \qquad r = (v + M)/(v + m),
+
+    with r the precision of the posterior of all M views over that of the m.
 
     >>> exact_gap(4, 1.0, size=4), round(exact_gap(4, 1.0, size=1), 4)
     (0.0, 2.0837)
@@ -423,6 +417,9 @@ def exact_gap(num_modalities: int, noise: Number, size: int, latent_dim: int = L
 
 def least_gap(num_modalities: int, noise: Number, size: int, latent_dim: int = LATENT_DIM) -> float:
     r"""The smallest E[KL(q ‖ p(z|X))] of any q that sees ``size`` equal views, in nats: D(r − 1)/2.
+
+    It is that of :math:`q^* = N(E[\mu_X|x_S], \mathrm{Cov}(z|X))`, the normalised
+    :math:`\exp E[\log p(z|X) \mid x_S]`.
 
     >>> least_gap(4, 1.0, size=1)
     1.5

@@ -13,11 +13,10 @@ rule              D(q, q_m)          the path between two Gaussians is
 ``fisher_rao``    d_FR²(q, q_m)      an arc of a circle in the half-plane (μ/√2, σ)
 ================  =================  =========================================================
 
-The first three barycenters of diagonal Gaussians are in :mod:`mmvae_core.aggregation`; this module
-adds the fourth (:func:`fisher_rao`, with the same signature), the paths, the divergences
-themselves, and the barycenters of Gaussians with full covariance matrices. Everything univariate
-works elementwise on tensors, so that diagonal Gaussians of any shape are covered: Fisher-Rao and
-2-Wasserstein distances of diagonal Gaussians are the root of the summed squares.
+The first three barycenters of diagonal Gaussians are in :mod:`mmvae_core.aggregation`; the fourth
+(:func:`fisher_rao`, with the same signature) is here. Everything univariate works elementwise on
+tensors, so that diagonal Gaussians of any shape are covered: their Fisher-Rao and 2-Wasserstein
+distances are the root of the summed squares.
 """
 
 from __future__ import annotations
@@ -32,7 +31,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from .aggregation import check_experts, forward_kl, reverse_kl, wasserstein
+from mmvae_core.aggregation import (
+    Experts,
+    Gaussians,
+    Weights,
+    check_experts,
+    forward_kl,
+    reverse_kl,
+    wasserstein,
+)
+from mmvae_core.distributions import shares
 
 __all__ = [
     "BARYCENTERS",
@@ -43,13 +51,13 @@ __all__ = [
     "full_forward_kl",
     "full_reverse_kl",
     "full_wasserstein",
-    "full_wasserstein_distance",
     "kl",
     "path",
     "wasserstein_distance",
 ]
 
-Gaussian: TypeAlias = tuple[Tensor, Tensor]
+Means: TypeAlias = Float[Tensor, "M D"]
+Covariances: TypeAlias = Float[Tensor, "M D D"]
 
 
 # Divergences -----------------------------------------------------------------------------------
@@ -101,20 +109,21 @@ def fisher_rao_distance(loc_a: Tensor, scale_a: Tensor, loc_b: Tensor, scale_b: 
     >>> round(fisher_rao_distance(*a, *b).item(), 4)
     1.4142
     """
-    return math.sqrt(2) * _half_plane_distance(loc_a, scale_a, loc_b, scale_b)
+    chord = torch.hypot((loc_a - loc_b) / math.sqrt(2), scale_a - scale_b)
+    return math.sqrt(8) * torch.asinh(chord / (2 * (scale_a * scale_b).sqrt()))
 
 
 # Barycenters of diagonal Gaussians: the fourth one ------------------------------------------------
 
 
 def fisher_rao(
-    loc: Float[Tensor, "M *shape"],
-    scale: Float[Tensor, "M *shape"],
+    loc: Experts,
+    scale: Experts,
     cond: Bool[Tensor, "K M"],
     *,
-    weights: Float[Tensor, " M"] | None = None,
+    weights: Weights = None,
     max_steps: int = 2000,
-) -> Gaussian:
+) -> Gaussians:
     r"""The Fisher-Rao barycenter, argmin_q Σ λ_m d_FR²(q, q_m): the Karcher mean.
 
     It is a moment match with weights of its own, which depend on where the barycenter is:
@@ -133,17 +142,11 @@ def fisher_rao(
     the experts' distance: 20 or so for ordinary experts, hundreds where they lie 50 standard
     deviations apart. Gradients flow through the iteration, at its cost; ours is for pictures.
 
+    Arguments, results and errors as :func:`mmvae_core.aggregation.poe` (masks ``[K, M]`` only), and
+
     Args:
-        loc, scale: the experts' means and standard deviations.
-        cond: which experts belong to which subset.
         weights: ``[M]``, scaled to sum 1 inside each subset; uniform by default.
         max_steps: where to stop; a warning says so if the iteration still moves then.
-
-    Returns:
-        Means and standard deviations of the consensus of every subset, ``[K, *shape]``.
-
-    Raises:
-        ValueError: as :func:`mmvae_core.aggregation.reverse_kl`.
 
     Source: the metric as :func:`fisher_rao_distance`; the iteration is ours.
 
@@ -161,7 +164,7 @@ def fisher_rao(
     mean, std = start[0].unsqueeze(1), start[1].unsqueeze(1)  # (K, 1, *shape)
     tolerance = 8 * torch.finfo(loc.dtype).eps
     for _ in range(max_steps):
-        h = _half_plane_distance(mean, std, loc, scale)  # (K, M, *shape)
+        h = fisher_rao_distance(mean, std, loc, scale) / math.sqrt(2)  # (K, M, *shape)
         a = torch.softmax(log_weights + _log_h_over_sinh(h), dim=1)
         new_mean = (a * loc).sum(dim=1, keepdim=True)
         new_std = (a * (scale.square() + (loc - new_mean).square() / 2)).sum(1, True).sqrt()
@@ -179,7 +182,7 @@ def fisher_rao(
     return mean.squeeze(1), std.squeeze(1)
 
 
-BARYCENTERS: dict[str, Callable[..., Gaussian]] = {
+BARYCENTERS: dict[str, Callable[..., Gaussians]] = {
     "reverse_kl": reverse_kl,
     "forward_kl": forward_kl,
     "wasserstein": wasserstein,
@@ -188,14 +191,10 @@ BARYCENTERS: dict[str, Callable[..., Gaussian]] = {
 """Each rule's barycenter of diagonal Gaussians: ``(loc, scale, cond, *, weights)``."""
 
 COSTS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
-    "reverse_kl": lambda loc, scale, loc_m, scale_m: kl(loc, scale, loc_m, scale_m),
+    "reverse_kl": kl,
     "forward_kl": lambda loc, scale, loc_m, scale_m: kl(loc_m, scale_m, loc, scale),
-    "wasserstein": lambda loc, scale, loc_m, scale_m: wasserstein_distance(
-        loc, scale, loc_m, scale_m
-    ).square(),
-    "fisher_rao": lambda loc, scale, loc_m, scale_m: fisher_rao_distance(
-        loc, scale, loc_m, scale_m
-    ).square(),
+    "wasserstein": lambda *pair: wasserstein_distance(*pair).square(),
+    "fisher_rao": lambda *pair: fisher_rao_distance(*pair).square(),
 }
 """What each rule's barycenter makes small: D(q, q_m) of ``(loc, scale, loc_m, scale_m)``."""
 
@@ -203,7 +202,7 @@ COSTS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
 # Paths -----------------------------------------------------------------------------------------
 
 
-def path(kind: str, a: Gaussian, b: Gaussian, t: Tensor) -> Gaussian:
+def path(kind: str, a: Gaussians, b: Gaussians, t: Tensor) -> Gaussians:
     r"""The Gaussians on the way from ``a`` (t = 0) to ``b`` (t = 1) in one geometry.
 
     Each point is the barycenter of the two with weights (1 - t, t). For the two metrics it is the
@@ -234,62 +233,37 @@ def path(kind: str, a: Gaussian, b: Gaussian, t: Tensor) -> Gaussian:
     wasserstein 1.0
     fisher_rao 2.3452
     """
-    if kind not in _PATHS:
-        raise ValueError(f"kind must be one of {list(_PATHS)}; got {kind!r}")
-    ends = [torch.as_tensor(value) for value in (*a, *b)]
-    t = torch.as_tensor(t)
-    if not all((scale > 0).all() for scale in ends[1::2]):
+    if kind not in BARYCENTERS:
+        raise ValueError(f"kind must be one of {list(BARYCENTERS)}; got {kind!r}")
+    loc_a, scale_a, loc_b, scale_b, t = torch.broadcast_tensors(*map(torch.as_tensor, (*a, *b, t)))
+    if not ((scale_a > 0) & (scale_b > 0)).all():
         raise ValueError("the scales of both ends must be positive")
     if not ((t >= 0) & (t <= 1)).all():
         raise ValueError(f"t must lie in [0, 1]; got {t.min().item():.4g} to {t.max().item():.4g}")
-    loc, scale = _PATHS[kind](*ends, t)
-    shape = torch.broadcast_shapes(loc.shape, scale.shape)
-    return loc.expand(shape), scale.expand(shape)
-
-
-def _reverse_kl_path(loc_a, scale_a, loc_b, scale_b, t):
-    tau_a, tau_b = (1 - t) / scale_a.square(), t / scale_b.square()
-    return (tau_a * loc_a + tau_b * loc_b) / (tau_a + tau_b), (tau_a + tau_b).rsqrt()
-
-
-def _forward_kl_path(loc_a, scale_a, loc_b, scale_b, t):
-    # E[z²] − E[z]² written without its cancellation.
-    spread = t * (1 - t) * (loc_a - loc_b).square()
-    variance = (1 - t) * scale_a.square() + t * scale_b.square() + spread
-    return (1 - t) * loc_a + t * loc_b, variance.sqrt()
-
-
-def _wasserstein_path(loc_a, scale_a, loc_b, scale_b, t):
-    return (1 - t) * loc_a + t * loc_b, (1 - t) * scale_a + t * scale_b
-
-
-def _fisher_rao_path(loc_a, scale_a, loc_b, scale_b, t):
-    # On the hyperboloid the geodesic is A sinh((1−t)h)/sinh h + B sinh(th)/sinh h; back in the
-    # half-plane that is a moment match, as in fisher_rao. No case for vertical lines is needed.
-    h = _half_plane_distance(loc_a, scale_a, loc_b, scale_b)
-    a, b = _sinh_ratio(1 - t, h) / scale_a, _sinh_ratio(t, h) / scale_b
-    a, b = a / (a + b), b / (a + b)
-    spread = a * b * (loc_a - loc_b).square() / 2
-    variance = a * scale_a.square() + b * scale_b.square() + spread
-    return a * loc_a + b * loc_b, variance.sqrt()
-
-
-_PATHS: dict[str, Callable[..., Gaussian]] = {
-    "reverse_kl": _reverse_kl_path,
-    "forward_kl": _forward_kl_path,
-    "wasserstein": _wasserstein_path,
-    "fisher_rao": _fisher_rao_path,
-}
+    share_a, share_b = 1 - t, t
+    if kind == "reverse_kl":
+        share_a, share_b = share_a / scale_a.square(), share_b / scale_b.square()
+    elif kind == "fisher_rao":
+        # On the hyperboloid the geodesic is A sinh((1−t)h)/sinh h + B sinh(th)/sinh h; back in the
+        # half-plane that is a moment match, as in fisher_rao: no case for vertical lines.
+        h = fisher_rao_distance(loc_a, scale_a, loc_b, scale_b) / math.sqrt(2)
+        share_a, share_b = _sinh_ratio(1 - t, h) / scale_a, _sinh_ratio(t, h) / scale_b
+    total = share_a + share_b
+    share_a, share_b = share_a / total, share_b / total
+    loc = share_a * loc_a + share_b * loc_b
+    if kind == "reverse_kl":
+        return loc, total.rsqrt()
+    if kind == "wasserstein":
+        return loc, share_a * scale_a + share_b * scale_b
+    # E[z²] − E[z]² written without its cancellation; the half-plane has μ/√2 for μ.
+    spread = share_a * share_b * (loc_a - loc_b).square() / (2 if kind == "fisher_rao" else 1)
+    return loc, (share_a * scale_a.square() + share_b * scale_b.square() + spread).sqrt()
 
 
 # Full covariances --------------------------------------------------------------------------------
 
 
-def full_reverse_kl(
-    loc: Float[Tensor, "M D"],
-    cov: Float[Tensor, "M D D"],
-    weights: Float[Tensor, " M"] | None = None,
-) -> Gaussian:
+def full_reverse_kl(loc: Means, cov: Covariances, weights: Weights = None) -> Gaussians:
     r"""The reverse-KL barycenter with full covariances: precision matrices average.
 
     .. math:: \Sigma^{-1} = \sum\lambda_m\Sigma_m^{-1}, \qquad
@@ -318,11 +292,7 @@ def full_reverse_kl(
     return mean, torch.linalg.inv(total)
 
 
-def full_forward_kl(
-    loc: Float[Tensor, "M D"],
-    cov: Float[Tensor, "M D D"],
-    weights: Float[Tensor, " M"] | None = None,
-) -> Gaussian:
+def full_forward_kl(loc: Means, cov: Covariances, weights: Weights = None) -> Gaussians:
     r"""The forward-KL barycenter among Gaussians with full covariances: moments match.
 
     .. math:: \mu = \sum\lambda_m\mu_m, \qquad
@@ -340,11 +310,7 @@ def full_forward_kl(
     return mean, torch.einsum("m,mij->ij", weights, cov) + spread
 
 
-def full_wasserstein(
-    loc: Float[Tensor, "M D"],
-    cov: Float[Tensor, "M D D"],
-    weights: Float[Tensor, " M"] | None = None,
-) -> Gaussian:
+def full_wasserstein(loc: Means, cov: Covariances, weights: Weights = None) -> Gaussians:
     r"""The 2-Wasserstein barycenter with full covariances, by POT's fixed-point iteration.
 
     .. math:: \mu = \sum\lambda_m\mu_m, \qquad
@@ -379,7 +345,7 @@ def full_wasserstein(
 
 MAX_FIXED_POINT_STEPS = 500  # the error halves with each step: 50 are enough where any number is
 
-FULL_BARYCENTERS: dict[str, Callable[..., Gaussian]] = {
+FULL_BARYCENTERS: dict[str, Callable[..., Gaussians]] = {
     "reverse_kl": full_reverse_kl,
     "forward_kl": full_forward_kl,
     "wasserstein": full_wasserstein,
@@ -387,31 +353,7 @@ FULL_BARYCENTERS: dict[str, Callable[..., Gaussian]] = {
 """Barycenters with full covariances. Fisher-Rao is absent: no closed distance is known there."""
 
 
-def full_wasserstein_distance(
-    loc_a: Float[Tensor, " D"],
-    cov_a: Float[Tensor, "D D"],
-    loc_b: Float[Tensor, " D"],
-    cov_b: Float[Tensor, "D D"],
-) -> Float[Tensor, ""]:
-    r"""The 2-Wasserstein (Bures) distance between Gaussians with full covariances, through POT.
-
-    .. math:: W_2^2 = |\mu_a - \mu_b|^2 + \mathrm{tr}\big(\Sigma_a + \Sigma_b
-              - 2(\Sigma_a^{1/2}\Sigma_b\Sigma_a^{1/2})^{1/2}\big)
-
-    KL divergences: ``torch.distributions.kl_divergence`` of two ``MultivariateNormal``.
-    """
-    import ot
-
-    return ot.gaussian.bures_wasserstein_distance(loc_a, loc_b, cov_a, cov_b).squeeze()
-
-
 # Inside ------------------------------------------------------------------------------------------
-
-
-def _half_plane_distance(loc_a: Tensor, scale_a: Tensor, loc_b: Tensor, scale_b: Tensor) -> Tensor:
-    """The distance h in the half-plane (μ/√2, σ) of curvature −1."""
-    chord = torch.hypot((loc_a - loc_b) / math.sqrt(2), scale_a - scale_b)
-    return 2 * torch.asinh(chord / (2 * (scale_a * scale_b).sqrt()))
 
 
 def _log_h_over_sinh(h: Tensor) -> Tensor:
@@ -436,11 +378,4 @@ def _check_full(loc: Tensor, cov: Tensor, weights: Tensor | None) -> Tensor:
         )
     if not torch.allclose(cov, cov.mT) or not (torch.linalg.eigvalsh(cov) > 0).all():
         raise ValueError("every covariance matrix must be symmetric and positive definite")
-    if weights is None:
-        return torch.full((len(loc),), 1 / len(loc), dtype=loc.dtype)
-    weights = torch.as_tensor(weights, dtype=loc.dtype)
-    if weights.shape != (len(loc),) or not (weights >= 0).all() or not weights.sum() > 0:
-        raise ValueError(
-            f"weights must be {len(loc)} numbers, none negative, not all 0; got {weights.tolist()}"
-        )
-    return weights / weights.sum()
+    return shares(weights, loc)

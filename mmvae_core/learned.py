@@ -31,10 +31,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.distributions.transforms import CorrCholeskyTransform
 
-from mmvae_core.aggregation import Gaussians, code
+from mmvae_core.aggregation import Gaussians, Subsets, code, member_sums
 from mmvae_core.checks import check_corr, check_rho, only_members
 from mmvae_core.distributions import bounded_scale, exponential_scale
-from mmvae_core.fused import as_columns, as_members, as_rows
 
 __all__ = [
     "CodeOfMatrix",
@@ -46,7 +45,6 @@ __all__ = [
 ]
 
 Experts: TypeAlias = Float[Tensor, "M B D"]
-Subsets: TypeAlias = Bool[Tensor, "K M *batch"]
 
 HIDDEN = 256
 # Log standard deviations stay within e^-10 .. e^10, so that no input makes a scale 0 or infinite.
@@ -85,7 +83,6 @@ class LearnedCode(nn.Module):
     Args:
         num_experts: the size of the largest subset, at least 2.
         rho: where to start, inside ``(-1/(num_experts - 1), 1)``.
-        dims: one correlation for each of ``dims`` latent dimensions; one for all by default.
 
     Raises:
         ValueError: fewer than 2 experts, or ``rho`` out of its interval.
@@ -95,14 +92,14 @@ class LearnedCode(nn.Module):
 
     MARGIN = 1e-2  # in units of rho, at both ends: float32 stays accurate (see ``code``)
 
-    def __init__(self, num_experts: int, rho: float = 0.0, dims: int | None = None) -> None:
+    def __init__(self, num_experts: int, rho: float = 0.0) -> None:
         super().__init__()
         _check_two(num_experts)
         check_rho(rho, num_experts)
         self.low = -1 / (num_experts - 1) + self.MARGIN
         self.high = 1 - self.MARGIN
         share = torch.tensor((rho - self.low) / (self.high - self.low)).clamp(1e-4, 1 - 1e-4)
-        self.raw = nn.Parameter(torch.logit(share).expand(() if dims is None else (dims,)).clone())
+        self.raw = nn.Parameter(torch.logit(share))
 
     @property
     def rho(self) -> Tensor:
@@ -183,8 +180,7 @@ class SumPooling(nn.Module):
 
     χ and ρ are networks with one hidden layer; χ runs once for every expert, whatever the number
     of subsets. One χ serves all modalities, so the order of the experts does not matter, and any
-    number of them will do. A singleton is **not** given back as its expert: the rule may read it as
-    it likes.
+    number of them will do.
 
     Args:
         latent_dim: D.
@@ -213,16 +209,14 @@ class SumPooling(nn.Module):
         super().__init__()
         _check_sizes(latent_dim=latent_dim, hidden=hidden)
         self.latent_dim, self.bounded = latent_dim, bounded
-        self.chi = nn.Sequential(
-            nn.Linear(2 * latent_dim, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
-        )
-        self.rho = _read_out(hidden, latent_dim)
+        self.chi = _network(2 * latent_dim, hidden, hidden)
+        # No normalisation of the sum: that would lose the number of members.
+        self.rho = _network(hidden, hidden, 2 * latent_dim)
 
     def forward(self, loc: Experts, scale: Experts, cond: Subsets) -> Gaussians:
         loc, scale = only_members(loc, scale, cond)
         encoded = self.chi(_features(loc, scale, self.latent_dim))  # (M, B, H)
-        members = as_members(cond, encoded.dtype)
-        pooled = as_rows(members @ as_columns(encoded, cond), encoded.shape)  # (K, B, H)
+        (pooled,) = member_sums(cond, encoded)  # (K, B, H)
         return _gaussian(self.rho(pooled), self.bounded)
 
 
@@ -232,10 +226,7 @@ class SelfAttention(nn.Module):
     What the experts say is embedded, passes ``layers`` blocks of self-attention among the members
     of the subset (normalised before each step, Xiong et al., 2020), is added over the members, and
     a network ρ reads the sum. An expert outside the subset is neither looked at nor added. The
-    order of the experts does not matter; a singleton is **not** given back as its expert.
-
-    A subset needs attention of its own: the cost is that of ``K B`` sets of M members, K times
-    :class:`SumPooling`'s χ.
+    cost is that of ``K B`` sets of M members, K times :class:`SumPooling`'s χ.
 
     Args:
         latent_dim: D.
@@ -278,7 +269,7 @@ class SelfAttention(nn.Module):
             )
             for _ in range(layers)
         )  # fmt: skip
-        self.rho = _read_out(hidden, latent_dim)
+        self.rho = _network(hidden, hidden, 2 * latent_dim)
 
     def forward(self, loc: Experts, scale: Experts, cond: Subsets) -> Gaussians:
         loc, scale = only_members(loc, scale, cond)
@@ -351,9 +342,8 @@ def _features(loc: Tensor, scale: Tensor, latent_dim: int) -> Float[Tensor, "M B
     return torch.cat([loc, scale.log()], dim=-1)
 
 
-def _read_out(hidden: int, latent_dim: int) -> nn.Sequential:
-    """ρ, which reads the sum. No normalisation before it: that would lose the number of members."""
-    return nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, 2 * latent_dim))
+def _network(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, outputs))
 
 
 def _gaussian(output: Tensor, bounded: bool) -> Gaussians:

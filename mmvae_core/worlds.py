@@ -13,7 +13,8 @@ so with :math:`\tau_S = I + \sum_{m \in S} W_m^T W_m / v_m` and
         + \log\det \tau_S - h_S^T \tau_S^{-1} h_S .
 
 The second line is the Gaussian density with covariance :math:`W_S W_S^T + \mathrm{diag}(v)`,
-rewritten by the matrix-determinant lemma and Woodbury's identity: only D x D matrices appear.
+rewritten by the matrix-determinant lemma and Woodbury's identity: only D x D matrices appear. It
+is also Bayes' rule, log p(x_S|z) + log p(z) − log p(z|x_S), at any z.
 
 **Modulated sources.** Nothing in the laboratory is identifiable: a rotation of z leaves p(x) as it
 is. In the nonlinear world a label u changes mean and variance of independent sources z, which an
@@ -25,7 +26,6 @@ p(x); with u beside it the segments tell the sources apart
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -33,9 +33,11 @@ from typing import Any, TypeAlias
 import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
+from torch.distributions import Normal
 from torch.nn import functional
 
 from mmvae_core.data.dataset import Batch
+from mmvae_core.distributions import StandardPrior
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.recipes import Recipe
 
@@ -143,9 +145,9 @@ class LinearGaussian:
     @property
     def is_diagonal(self) -> bool:
         """Whether every posterior p(z|x_S) is diagonal: each map has orthogonal columns."""
-        grams = [w.T @ w for w in self.maps]
-        off = [(gram - gram.diagonal().diag()).abs().max() for gram in grams]
-        return all(o <= DIAGONAL_ATOL * g.max() for o, g in zip(off, grams, strict=True))
+        sizes = self._precisions.abs()
+        off = sizes - torch.diag_embed(sizes.diagonal(dim1=1, dim2=2))
+        return bool((off.amax((1, 2)) <= DIAGONAL_ATOL * sizes.amax((1, 2))).all())
 
     def sample(
         self, count: int, generator: Generator | None = None
@@ -163,20 +165,17 @@ class LinearGaussian:
         self, x: Views, subset: Subset = None
     ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "D D"]]:
         """Mean and covariance of p(z|x_S), of all by default; the empty subset gives the prior."""
-        precision, shift = self._natural(x, subset)
-        cov = torch.linalg.inv(precision)
-        return shift @ cov, cov
+        members = self._members(subset)
+        cov = _covariance(self._precisions[members].sum(0))
+        return self._shifts(x)[members].sum(0) @ cov, cov
 
     def log_evidence(self, x: Views, subset: Subset = None) -> Float[Tensor, " B"]:
         """Exact log p(x_S) in nats, for all modalities by default; 0 for the empty subset."""
-        precision, shift = self._natural(x, subset)
-        root = torch.linalg.cholesky(precision)
-        explained = torch.linalg.solve_triangular(root, shift.T, upper=False).square().sum(0)
-        total = explained - 2 * root.diagonal().log().sum()
-        for m in self._members(subset):
-            v = self.noise[m]
-            total = total - self.widths[m] * math.log(2 * math.pi * v) - x[m].square().sum(-1) / v
-        return total / 2
+        mean, cov = self.posterior(x, subset)  # Bayes' rule at the posterior's mean
+        given = self.expected_log_likelihood(x, mean, torch.zeros_like(mean))
+        prior = StandardPrior().log_prob(mean)
+        posterior = -torch.logdet(2 * math.pi * cov) / 2
+        return given[self._members(subset)].sum(0) + prior - posterior
 
     def experts(self, x: Views) -> tuple[Float[Tensor, "M B D"], Float[Tensor, "M B D"]]:
         """The exact experts: means and standard deviations of every p(z_d|x_m).
@@ -184,28 +183,24 @@ class LinearGaussian:
         They are the whole posterior p(z|x_m) only where :attr:`is_diagonal`; elsewhere they are
         its marginals, and the correlations between dimensions are lost.
         """
-        rows = torch.eye(self.num_modalities, dtype=torch.bool)
-        loc, cov = map(torch.stack, zip(*(self.posterior(x, row) for row in rows), strict=True))
+        cov = _covariance(self._precisions)  # (M, D, D)
+        loc = self._shifts(x) @ cov
         return loc, cov.diagonal(dim1=1, dim2=2).sqrt()[:, None].expand_as(loc)
 
     def error_correlation(self) -> Float[Tensor, "D M M"]:
         r"""Correlation between the errors of the exact experts, in every latent dimension.
 
         With :math:`G_m = \tau_m^{-1} W_m^T / v_m` the expert's mean is :math:`G_m x_m` and its
-        error :math:`e_m = (G_m W_m - I) z + G_m n_m`: the noises :math:`n_m` are independent, the
-        first term is shared. Where posteriors are diagonal it comes out as
+        error :math:`e_m = G_m n_m - \tau_m^{-1} z`: the noises :math:`n_m` are independent, z is
+        shared. So :math:`\mathrm{Cov}(e_i, e_j) = \tau_i^{-1}\tau_j^{-1}`, and
+        :math:`\mathrm{Cov}(e_i) = \tau_i^{-1}`. Where posteriors are diagonal the correlation is
         :math:`\sigma_i\sigma_j` (:func:`mmvae_core.aggregation.shared_prior_correlation`).
         """
-        eye = torch.eye(self.latent_dim, dtype=torch.float64)
-        shared, own = [], []
-        for w, v in zip(self.maps, self.noise, strict=True):
-            gain = torch.linalg.solve(eye + w.T @ w / v, w.T / v)
-            shared.append(gain @ w - eye)
-            own.append(v * gain.square().sum(1))
-        both = torch.stack(shared)  # (M, D, D)
-        cov = torch.einsum("ide,jde->dij", both, both) + torch.diag_embed(torch.stack(own, dim=1))
-        std = cov.diagonal(dim1=1, dim2=2).sqrt()
-        return cov / (std[:, :, None] * std[:, None, :])
+        own = _covariance(self._precisions)  # (M, D, D)
+        std = own.diagonal(dim1=1, dim2=2).T.sqrt()  # (D, M)
+        corr = torch.einsum("ide,jde->dij", own, own) / (std[:, :, None] * std[:, None])
+        corr.diagonal(dim1=1, dim2=2).fill_(1.0)
+        return corr
 
     def expected_log_likelihood(
         self, x: Views, loc: Float[Tensor, "*shape B D"], scale: Float[Tensor, "*shape B D"]
@@ -217,8 +212,8 @@ class LinearGaussian:
         """
         terms = []
         for w, v, view in zip(self.maps, self.noise, x, strict=True):
-            misfit = (view - loc @ w.T).square().sum(-1) + scale.square() @ w.square().sum(0)
-            terms.append(-0.5 * (misfit / v + len(w) * math.log(2 * math.pi * v)))
+            at_mean = Normal(loc @ w.T, math.sqrt(v), validate_args=False).log_prob(view).sum(-1)
+            terms.append(at_mean - scale.square() @ w.square().sum(0) / (2 * v))
         return torch.stack(terms, dim=-2)
 
     def elbo(
@@ -230,10 +225,9 @@ class LinearGaussian:
         In nats, for any diagonal Gaussian q and the modalities R = ``recon`` that it has to explain
         (all by default); equal to :meth:`log_evidence` of R where q is p(z|x_R).
         """
-        members = self._members(recon)
-        explained = self.expected_log_likelihood(x, loc, scale)[..., members, :].sum(-2)
+        explained = self.expected_log_likelihood(x, loc, scale)[..., self._members(recon), :]
         kl = 0.5 * (loc.square() + scale.square() - 1) - scale.log()
-        return explained - kl.sum(-1)
+        return explained.sum(-2) - kl.sum(-1)
 
     def model(self, recipe: Recipe, **options: Any) -> MultimodalVAE:
         """A model with the true decoders, and encoders that are the exact experts.
@@ -257,82 +251,32 @@ class LinearGaussian:
         model.decoders = nn.ModuleList(_linear(w) for w in self.maps)
         return model.double()
 
-    @classmethod
-    def fit(
-        cls, x: Views, latent_dim: int, *, shared_noise: bool = False, tol: Number = 1e-12,
-        max_iter: int = 10_000,
-    ) -> LinearGaussian:  # fmt: skip
-        r"""The world of greatest likelihood for views of mean 0.
-
-        For given noise the best maps are known. Let :math:`\Psi` hold the variances on its
-        diagonal and :math:`U\Lambda U^T` be the ``latent_dim`` leading eigenvectors and eigenvalues
-        of :math:`\Psi^{-1/2} S \Psi^{-1/2}`, S the second moments of all views side by side; then
-        :math:`W = \Psi^{1/2} U (\Lambda - I)_+^{1/2}`. Noise and maps are improved in turn,
-
-        .. math:: v_m = \frac{1}{P_m}\big(\mathrm{tr}\, S_{mm} - \|W_m\|^2\big),
-
-        the EM step for the noise at these maps: the likelihood never falls. With one variance for
-        all modalities there is nothing to iterate: v is the mean of the eigenvalues of S that are
-        left out, which is probabilistic PCA. Deterministic; maps are unique up to a rotation of z.
-
-        Args:
-            x: views, ``[B, P_m]``, mean 0 (subtract it first); taken to float64.
-            latent_dim, shared_noise: D; whether all modalities have one variance.
-            tol, max_iter: stop where no variance changes by more than ``tol``, relative to itself;
-                or, with a warning, after so many steps.
-
-        Raises:
-            ValueError: no dimension is left for the noise.
-
-        Source: Tipping and Bishop, 1999, equations 7 and 8; for unequal noise the same maximisation
-        over maps inside EM (Rubin and Thayer, 1982; Barber, 2012, section 21.2).
-        """
-        joint = torch.cat([view.double() for view in x], dim=1)
-        widths = [view.shape[1] for view in x]
-        if not 1 <= latent_dim < sum(widths):
-            raise ValueError(
-                f"latent_dim must lie in 1..{sum(widths) - 1}, below the {sum(widths)} columns of "
-                f"the views, so that noise can be told from signal; got {latent_dim}"
-            )
-        second = joint.T @ joint / len(joint)
-        values = torch.linalg.eigvalsh(second)  # ascending
-        noise = values[:-latent_dim].mean().expand(len(widths))
-        size = torch.tensor(widths)
-        power = torch.stack([part.sum() for part in second.diagonal().split(widths)])
-        maps = _best_maps(second, noise.repeat_interleave(size), latent_dim)
-        change, steps = 0.0 if shared_noise else math.inf, 0
-        while change > tol and steps < max_iter:
-            signal = torch.stack([part.square().sum() for part in maps.split(widths)])
-            # A view that the maps explain completely keeps a trace of noise, or Ψ has no inverse.
-            better = torch.maximum((power - signal) / size, 1e-9 * power / size)
-            change, steps = ((better - noise).abs() / noise).max().item(), steps + 1
-            noise = better
-            maps = _best_maps(second, noise.repeat_interleave(size), latent_dim)
-        if change > tol:
-            text = f"the noise variances still change after {max_iter} steps; raise max_iter or tol"
-            warnings.warn(text, stacklevel=2)
-        return cls(tuple(maps.split(widths)), tuple(noise.tolist()))
-
-    def _members(self, subset: Subset) -> list[int]:
+    def _members(self, subset: Subset) -> Bool[Tensor, " M"]:
         if subset is None:
-            return list(range(self.num_modalities))
+            return torch.ones(self.num_modalities, dtype=torch.bool)
         if subset.dtype != torch.bool or subset.shape != (self.num_modalities,):
             got = f"{subset.dtype} of shape {list(subset.shape)}"
             raise ValueError(
                 f"a subset is a bool mask of {self.num_modalities} modalities; got {got}"
             )
-        return subset.nonzero().flatten().tolist()
+        return subset
 
-    def _natural(self, x: Views, subset: Subset) -> tuple[Tensor, Tensor]:
-        """The posterior's precision [D, D] and precision times mean [B, D]."""
+    @property
+    def _precisions(self) -> Float[Tensor, "M D D"]:
+        """W_m^T W_m / v_m, what every view adds to the posterior's precision."""
+        return torch.stack([w.T @ w / v for w, v in zip(self.maps, self.noise, strict=True)])
+
+    def _shifts(self, x: Views) -> Float[Tensor, "M B D"]:
+        """W_m^T x_m / v_m, what every view adds to the posterior's precision times mean."""
         if len(x) != self.num_modalities:
             raise ValueError(f"x must hold {self.num_modalities} views; got {len(x)}")
-        precision = torch.eye(self.latent_dim, dtype=torch.float64)
-        shift = torch.zeros(len(x[0]), self.latent_dim, dtype=torch.float64)
-        for m in self._members(subset):
-            precision = precision + self.maps[m].T @ self.maps[m] / self.noise[m]
-            shift = shift + x[m].double() @ self.maps[m] / self.noise[m]
-        return precision, shift
+        views = zip(x, self.maps, self.noise, strict=True)
+        return torch.stack([view.double() @ w / v for view, w, v in views])
+
+
+def _covariance(precision: Float[Tensor, "*M D D"]) -> Float[Tensor, "*M D D"]:
+    """Of the latent, where the views add this ``precision`` to the prior's."""
+    return torch.linalg.inv(torch.eye(precision.shape[-1]).double() + precision)
 
 
 class _ExactEncoder(nn.Module):
@@ -343,12 +287,12 @@ class _ExactEncoder(nn.Module):
 
     def __init__(self, w: Tensor, v: float) -> None:
         super().__init__()
-        variance = (1 + w.square().sum(0) / v).reciprocal()  # (D,)
-        self.register_buffer("gain", variance[:, None] * w.T / v)
-        self.register_buffer("log_scale", 0.5 * variance.log())
+        gain, cov = LinearGaussian((w,), (v,)).posterior((torch.eye(len(w)),))
+        self.register_buffer("gain", gain)  # (P, D): the means of the unit vectors
+        self.register_buffer("log_scale", 0.5 * cov.diagonal().log())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        loc = x @ self.gain.T
+        loc = x @ self.gain
         return loc, self.log_scale.expand_as(loc)
 
 
@@ -356,17 +300,6 @@ def _linear(weight: Tensor) -> nn.Linear:
     layer = nn.Linear(weight.shape[1], len(weight), bias=False)
     layer.weight = nn.Parameter(weight.clone())
     return layer
-
-
-def _best_maps(second: Tensor, noise: Tensor, latent_dim: int) -> Tensor:
-    """The maps of greatest likelihood, all modalities stacked [P, D], given the noise [P]."""
-    root = noise.sqrt()
-    values, vectors = torch.linalg.eigh(second / torch.outer(root, root))
-    signal = (values[-latent_dim:].flip(0) - 1).clamp_min(0).sqrt()
-    vectors = vectors[:, -latent_dim:].flip(1)
-    # An eigenvector's sign is arbitrary; its largest entry is made positive.
-    largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
-    return root[:, None] * (vectors * largest.sign()) * signal
 
 
 def _each(value: Any, count: int, name: str) -> list[Any]:

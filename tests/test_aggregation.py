@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 
@@ -40,8 +40,8 @@ RULES: dict[str, Callable] = {
 SYMMETRIC = [name for name in RULES if name != "code corr" and "weighted" not in name]
 
 
-@pytest.fixture
-def experts() -> tuple[Tensor, Tensor]:
+@pytest.fixture(name="experts")
+def _experts() -> tuple[Tensor, Tensor]:
     loc = torch.randn(M, B, D, dtype=torch.float64) * 3
     scale = torch.rand(M, B, D, dtype=torch.float64) * 0.9 + 0.05  # below 1: valid for all rules
     return loc, scale
@@ -73,9 +73,9 @@ def correlation_of(upper: Tensor) -> Tensor:
     return torch.eye(M, dtype=torch.float64).index_put((i, j), upper).index_put((j, i), upper)
 
 
-def assert_same(got: tuple[Tensor, Tensor], want: tuple[Tensor, Tensor]) -> None:
-    torch.testing.assert_close(got[0], want[0], atol=1e-10, rtol=1e-10)
-    torch.testing.assert_close(got[1], want[1], atol=1e-10, rtol=1e-10)
+def assert_same(got: Sequence[Tensor], want: Sequence[Tensor]) -> None:
+    for one, other in zip(got, want, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
 
 
 # --- definitions --------------------------------------------------------------------------------
@@ -218,8 +218,8 @@ def test_an_absent_expert_is_as_if_it_were_not_there(experts, name: str) -> None
 # --- a family of subsets for every sample -------------------------------------------------------
 
 
-@pytest.fixture
-def families() -> Tensor:
+@pytest.fixture(name="families")
+def _families() -> Tensor:
     """Five subsets for each of the B samples, none empty; the last expert is often in none."""
     cond = torch.rand(5, M, B) < 0.5
     cond[:, 3, 1:] = False
@@ -367,16 +367,22 @@ def test_float32_stays_close_to_float64_at_strong_correlation() -> None:
 # --- bad input ----------------------------------------------------------------------------------
 
 TWO = torch.zeros(2, 1), torch.ones(2, 1) * 0.5
+SAMPLES = torch.zeros(2, 9), torch.ones(2, 9)  # masks of every sample go with these
 BOTH = torch.tensor([[True, True]])
+
+
+def scales(*sigma: float) -> tuple[Tensor, Tensor]:
+    return TWO[0], torch.tensor(sigma)[:, None]
+
+
+def matrix(above: float, below: float) -> Tensor:
+    return torch.tensor([[1.0, above], [below, 1.0]])
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (
-            lambda: agg.code(*TWO, BOTH, rho=1.2),
-            r"rho must lie in \(-1, 1\) for 2 experts; got 1.2",
-        ),
+        (lambda: agg.code(*TWO, BOTH, rho=1.2), r"lie in \(-1, 1\) for 2 experts; got 1.2"),
         (lambda: agg.code(*TWO, BOTH, rho=-1.0), r"rho must lie in \(-1, 1\)"),
         (lambda: agg.code(*TWO, BOTH, rho=float("nan")), "rho must lie in"),
         (
@@ -386,58 +392,30 @@ BOTH = torch.tensor([[True, True]])
         (lambda: agg.code(*TWO, BOTH), "either rho"),
         (lambda: agg.code(*TWO, BOTH, rho=0.1, corr=torch.eye(2)), "either rho"),
         (lambda: agg.code(*TWO, BOTH, corr=torch.eye(3)), r"its shape is \[3, 3\]"),
-        (
-            lambda: agg.code(*TWO, BOTH, corr=torch.tensor([[1, 0.2], [0.3, 1]])),
-            "it is not symmetric",
-        ),
+        (lambda: agg.code(*TWO, BOTH, corr=matrix(0.2, 0.3)), "it is not symmetric"),
         (lambda: agg.code(*TWO, BOTH, corr=2 * torch.eye(2)), "its diagonal is"),
-        (
-            lambda: agg.code(*TWO, BOTH, corr=torch.tensor([[1, 1.5], [1.5, 1]])),
-            "its smallest eigenvalue is -0.5",
-        ),
-        (lambda: agg.poe(TWO[0], torch.tensor([[1.0], [0.0]]), BOTH), "positive number; got 0"),
-        (lambda: agg.poe(TWO[0], torch.tensor([[1.0], [-2.0]]), BOTH), "positive number; got -2"),
-        (lambda: agg.poe(TWO[0], torch.tensor([[1.0], [torch.nan]]), BOTH), "number; got nan"),
+        (lambda: agg.code(*TWO, BOTH, corr=matrix(1.5, 1.5)), "smallest eigenvalue is -0.5"),
+        (lambda: agg.poe(*scales(1.0, 0.0), BOTH), "positive number; got 0"),
+        (lambda: agg.poe(*scales(1.0, -2.0), BOTH), "positive number; got -2"),
+        (lambda: agg.poe(*scales(1.0, torch.nan), BOTH), "positive number; got nan"),
         (lambda: agg.poe(*TWO, torch.zeros(1, 2).bool()), r"empty subsets: rows \[0\]"),
-        (
-            lambda: agg.poe(*TWO, torch.ones(1, 3).bool()),
-            r"cond must be a bool \[K, 2\] or \[K, 2, 1\]",
-        ),
+        (lambda: agg.poe(*TWO, torch.ones(1, 3).bool()), r"a bool \[K, 2\] or \[K, 2, 1\]"),
         (lambda: agg.poe(*TWO, torch.ones(1, 2)), "cond must be a bool"),
         (lambda: agg.poe(torch.zeros(2, 1), torch.ones(2, 3), BOTH), "must have one shape"),
         (lambda: agg.wasserstein(*TWO, BOTH, weights=torch.tensor([1.0, -1.0])), "none negative"),
+        (lambda: agg.wasserstein(*TWO, BOTH, weights=torch.zeros(2)), "with a positive weight"),
+        (lambda: agg.code_shared_prior(*scales(1.1, 1.1), BOTH), "no scale above 1"),
+        (lambda: agg.poe_prior_once(*scales(2.0, 2.0), BOTH), "guarantee it"),
         (
-            lambda: agg.wasserstein(*TWO, BOTH, weights=torch.zeros(2)),
-            "a member with a positive weight",
+            lambda: agg.poe(*SAMPLES, torch.ones(1, 2, 3).bool()),
+            r"cond must be a bool \[K, 2\] or \[K, 2, 9\] mask.*\[1, 2, 3\]",
         ),
         (
-            lambda: agg.code_shared_prior(TWO[0], torch.full((2, 1), 1.1), BOTH),
-            "no scale above 1",
+            lambda: agg.poe(*SAMPLES, (torch.arange(9) % 6 != 1).expand(1, 2, 9)),
+            r"empty subsets: \(row, sample\) \[\(0, 1\), \(0, 7\)\]",
         ),
-        (
-            lambda: agg.poe_prior_once(TWO[0], torch.full((2, 1), 2.0), BOTH),
-            "guarantee it",
-        ),
-        (
-            lambda: agg.poe(torch.zeros(2, 4), torch.ones(2, 4), torch.ones(1, 2, 3).bool()),
-            r"cond must be a bool \[K, 2\] or \[K, 2, 4\] mask.*\[1, 2, 3\]",
-        ),
-        (
-            lambda: agg.poe(
-                torch.zeros(2, 4),
-                torch.ones(2, 4),
-                torch.tensor([True, False, True, False]).expand(1, 2, 4),
-            ),
-            r"empty subsets: \(row, sample\) \[\(0, 1\), \(0, 3\)\]",
-        ),
-        (
-            lambda: agg.poe(torch.zeros(2, 9), torch.ones(2, 9), torch.zeros(1, 2, 9).bool()),
-            "and 4 more",
-        ),
-        (
-            lambda: agg.check_experts(*TWO, torch.ones(1, 2, 1).bool()),
-            r"cond must be a bool \[K, 2\] mask",
-        ),
+        (lambda: agg.poe(*SAMPLES, torch.zeros(1, 2, 9).bool()), "and 4 more"),
+        (lambda: agg.check_experts(*TWO, torch.ones(1, 2, 1).bool()), r"a bool \[K, 2\] mask"),
     ],
 )
 @pytest.mark.usefixtures("as_user")

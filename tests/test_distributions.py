@@ -17,6 +17,7 @@ from torch.distributions import (
 
 from mmvae_core.data.dataset import Batch
 from mmvae_core.distributions import (
+    FAMILIES,
     SCALES,
     ClusterPrior,
     Posterior,
@@ -30,8 +31,6 @@ from mmvae_core.distributions import (
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.recipes import mopoe
 
-FAMILY = {"normal": Normal, "laplace": Laplace}
-
 
 def posterior(family: str = "normal") -> Posterior:
     """Three components, two subsets, four samples, two dimensions; one component switched off."""
@@ -42,10 +41,10 @@ def posterior(family: str = "normal") -> Posterior:
     return Posterior(loc, 0.3 + torch.rand_like(loc), weights / weights.sum(0), family)
 
 
-@pytest.mark.parametrize("family", FAMILY)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_posterior_is_the_mixture_of_torch(family: str) -> None:
     q = posterior(family)
-    parts = FAMILY[family](q.loc.movedim(0, 2), q.scale.movedim(0, 2))
+    parts = FAMILIES[family](q.loc.movedim(0, 2), q.scale.movedim(0, 2))
     expected = MixtureSameFamily(Categorical(probs=q.weights.movedim(0, -1)), Independent(parts, 1))
     z = torch.randn(5, 2, 4, 2, dtype=torch.float64)
     torch.testing.assert_close(q.log_prob(z), expected.log_prob(z))
@@ -53,7 +52,7 @@ def test_a_posterior_is_the_mixture_of_torch(family: str) -> None:
     torch.testing.assert_close(q.stddev, expected.variance.sqrt())
 
 
-@pytest.mark.parametrize("family", FAMILY)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_draws_have_the_moments_of_the_posterior(family: str) -> None:
     """20,000 draws; the mean within 4 standard errors, the standard deviation within 5 %."""
     q = posterior(family)
@@ -77,7 +76,7 @@ def test_noise_has_the_moments_of_its_family(family: str, variance: float, fourt
 
 def test_standard_priors_are_those_of_torch() -> None:
     z = torch.randn(3, 4, dtype=torch.float64)
-    for family, distribution in FAMILY.items():
+    for family, distribution in FAMILIES.items():
         zero, one = torch.zeros(4).double(), torch.ones(4).double()
         expected = distribution(zero, one).log_prob(z).sum(-1)
         torch.testing.assert_close(StandardPrior(family).log_prob(z), expected)

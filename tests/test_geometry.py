@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from functools import partial
 
 import numpy as np
 import ot
@@ -17,6 +18,7 @@ from mmvae_core.distributions import mixture_of_experts
 from mmvae_core.geometry import BARYCENTERS, FULL_BARYCENTERS, path
 
 RULES = list(BARYCENTERS)
+close = partial(torch.testing.assert_close, rtol=0)
 LOC = torch.tensor([-2.0, 0.5, 3.0, 1.0], dtype=torch.float64)
 SCALE = torch.tensor([0.6, 1.7, 0.9, 2.5], dtype=torch.float64)
 WEIGHTS = torch.tensor([0.1, 0.4, 0.3, 0.2], dtype=torch.float64)
@@ -78,27 +80,10 @@ def test_distances_are_metrics_on_triples():
 
 def test_fisher_rao_distance_keeps_its_digits_for_close_and_far_gaussians():
     a = tensors(0.0, 1.0)
-    close = geometry.fisher_rao_distance(*a, *tensors(1e-9, 1.0)).item()
-    assert close == pytest.approx(1e-9, rel=1e-6)  # ds = dμ/σ
+    near = geometry.fisher_rao_distance(*a, *tensors(1e-9, 1.0)).item()
+    assert near == pytest.approx(1e-9, rel=1e-6)  # ds = dμ/σ
     far = geometry.fisher_rao_distance(*a, *tensors(0.0, math.exp(300.0))).item()
     assert far == pytest.approx(300 * math.sqrt(2), rel=1e-12)
-
-
-def test_curvature_is_minus_one_half():
-    # The angle sum of a geodesic triangle: by Gauss and Bonnet, π − sum = area / 2. The law of
-    # cosines of curvature −1/2 gives the angles; a small square of side s has area s² to order 4.
-    s = 1e-2
-    corners = [tensors(0.0, 1.0), tensors(s, 1.0), tensors(0.0, 1.0 + s / math.sqrt(2))]
-    sides = [
-        geometry.fisher_rao_distance(*corners[i], *corners[j]).item() / math.sqrt(2)
-        for i, j in [(1, 2), (0, 2), (0, 1)]
-    ]
-    angles = []
-    for i in range(3):
-        a, b, c = sides[i], sides[(i + 1) % 3], sides[(i + 2) % 3]
-        cosine = (math.cosh(b) * math.cosh(c) - math.cosh(a)) / (math.sinh(b) * math.sinh(c))
-        angles.append(math.acos(cosine))
-    assert math.pi - sum(angles) == pytest.approx(0.5 * s * s / 2, rel=0.05)
 
 
 # Paths
@@ -113,7 +98,7 @@ def test_paths_are_barycenters_of_two(kind):
             torch.stack([a[0], b[0]]), torch.stack([a[1], b[1]]), subsets.full(2), weights=weights
         )
         on_path = path(kind, a, b, torch.tensor(t, dtype=torch.float64))
-        torch.testing.assert_close(on_path, (loc[0], scale[0]), atol=1e-10, rtol=0)
+        close(on_path, (loc[0], scale[0]), atol=1e-10)
 
 
 @pytest.mark.parametrize("kind", RULES)
@@ -121,34 +106,9 @@ def test_paths_run_between_their_ends_and_back(kind):
     a, b = (LOC[:2], SCALE[:2]), (LOC[2:], SCALE[2:])
     t = torch.linspace(0, 1, 11, dtype=torch.float64)[:, None]
     there, back = path(kind, a, b, t), path(kind, b, a, 1 - t)
-    torch.testing.assert_close(there, back, atol=1e-12, rtol=0)
+    close(there, back, atol=1e-12)
     for step, end in [(0, a), (-1, b)]:
-        torch.testing.assert_close((there[0][step], there[1][step]), end, atol=1e-12, rtol=0)
-
-
-def test_each_path_is_straight_in_its_own_chart():
-    a, b = (LOC[0], SCALE[0]), (LOC[2], SCALE[3])
-    t = torch.linspace(0, 1, 21, dtype=torch.float64)
-    charts = {
-        "reverse_kl": lambda m, s: torch.stack([m / s**2, s**-2]),
-        "forward_kl": lambda m, s: torch.stack([m, m**2 + s**2]),
-        "wasserstein": lambda m, s: torch.stack([m, s]),
-    }
-    for kind, chart in charts.items():
-        points = chart(*path(kind, a, b, t))
-        chord = points[:, :1] * (1 - t) + points[:, -1:] * t
-        torch.testing.assert_close(points, chord, atol=1e-10, rtol=0, msg=kind)
-        for other in set(charts) - {kind}:  # and bent in the others
-            assert charts[other](*path(kind, a, b, t)).diff(n=2).abs().max() > 1e-4, (kind, other)
-
-
-def test_fisher_rao_path_is_an_arc_of_a_circle_around_the_axis():
-    (mu_a, s_a), (mu_b, s_b) = tensors(-2.0, 0.6), tensors(3.0, 2.5)
-    loc, scale = path("fisher_rao", (mu_a, s_a), (mu_b, s_b), torch.linspace(0, 1, 31).double())
-    x, x_a, x_b = loc / math.sqrt(2), mu_a / math.sqrt(2), mu_b / math.sqrt(2)
-    centre = (x_b**2 + s_b**2 - x_a**2 - s_a**2) / (2 * (x_b - x_a))
-    radius = torch.hypot(x - centre, scale)
-    torch.testing.assert_close(radius, radius[:1].expand(31), atol=1e-12, rtol=0)
+        close((there[0][step], there[1][step]), end, atol=1e-12)
 
 
 def test_fisher_rao_path_has_the_length_of_the_distance_measured_with_kl_alone():
@@ -167,24 +127,6 @@ def test_fisher_rao_path_has_the_length_of_the_distance_measured_with_kl_alone()
     assert lengths.max() / lengths.min() < 1 + 1e-5  # constant speed
     for kind in set(RULES) - {"fisher_rao"}:  # every other path is longer
         assert steps(kind).sum() > 1.01 * distance
-
-
-def test_fisher_rao_path_is_a_minimum_of_the_length_found_by_an_optimiser():
-    (mu_a, s_a), (mu_b, s_b) = (-1.0, 0.5), (2.0, 1.5)
-    count = 12
-
-    def energy(x):  # discrete energy: the sum of squared lengths of the steps
-        mu = np.concatenate([[mu_a], x[:count], [mu_b]])
-        s = np.concatenate([[s_a], np.exp(x[count:]), [s_b]])
-        pairs = zip(mu[:-1], s[:-1], mu[1:], s[1:], strict=True)
-        return sum(independent_cost("fisher_rao", *pair) for pair in pairs)
-
-    t = np.linspace(0, 1, count + 2)[1:-1]
-    start = np.concatenate([mu_a + t * (mu_b - mu_a), np.log(s_a + t * (s_b - s_a))])
-    found = optimize.minimize(energy, start, method="BFGS", options={"gtol": 1e-7})
-    loc, scale = path("fisher_rao", tensors(mu_a, s_a), tensors(mu_b, s_b), torch.as_tensor(t))
-    np.testing.assert_allclose(found.x[:count], loc.numpy(), atol=1e-4)
-    np.testing.assert_allclose(np.exp(found.x[count:]), scale.numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -239,21 +181,21 @@ def test_barycenters_keep_the_laws(kind):
     mean, std = rule(loc, scale, masks, weights=WEIGHTS)
     assert mean.shape == std.shape == (15, 3)
     # a singleton, and weight 1 on one, give the expert back
-    torch.testing.assert_close((mean[:4], std[:4]), (loc, scale), atol=1e-12, rtol=0)
+    close((mean[:4], std[:4]), (loc, scale), atol=1e-12)
     one = torch.tensor([0.0, 0.0, 1.0, 0.0])
     alone = rule(loc, scale, subsets.full(4), weights=one)
-    torch.testing.assert_close(alone, (loc[2:3], scale[2:3]), atol=1e-12, rtol=0)
+    close(alone, (loc[2:3], scale[2:3]), atol=1e-12)
     # the experts' order does not matter
     order = torch.tensor([2, 0, 3, 1])
     again = rule(loc[order], scale[order], masks[:, order], weights=WEIGHTS[order])
-    torch.testing.assert_close(again, (mean, std), atol=1e-10, rtol=0)
+    close(again, (mean, std), atol=1e-10)
     # identical experts agree with themselves
     same = rule(loc[:1].expand(4, 3), scale[:1].expand(4, 3), masks, weights=WEIGHTS)
-    torch.testing.assert_close(same[0], loc[:1].expand(15, 3), atol=1e-12, rtol=0)
-    torch.testing.assert_close(same[1], scale[:1].expand(15, 3), atol=1e-12, rtol=0)
+    close(same[0], loc[:1].expand(15, 3), atol=1e-12)
+    close(same[1], scale[:1].expand(15, 3), atol=1e-12)
     # moving and stretching the line moves and stretches the answer
     moved = rule(5 + 3 * loc, 3 * scale, masks, weights=WEIGHTS)
-    torch.testing.assert_close(moved, (5 + 3 * mean, 3 * std), atol=1e-9, rtol=0)
+    close(moved, (5 + 3 * mean, 3 * std), atol=1e-9)
 
 
 def test_fisher_rao_barycenter_gradient_vanishes():
@@ -283,8 +225,8 @@ def test_fisher_rao_barycenter_warns_when_stopped_early():
 def test_products_and_mixtures_of_experts_are_kl_barycenters():
     masks = subsets.full(4)
     pool, product = (rule(LOC, SCALE, masks) for rule in (aggregation.reverse_kl, aggregation.poe))
-    torch.testing.assert_close(pool[0], product[0], atol=1e-12, rtol=0)
-    torch.testing.assert_close(product[1].square(), pool[1].square() / 4, atol=1e-12, rtol=0)
+    close(pool[0], product[0], atol=1e-12)
+    close(product[1].square(), pool[1].square() / 4, atol=1e-12)
     # Among all densities the mixture costs least: Σλ KL(q_m‖q) = const + KL(mixture‖q).
     mixture = mixture_of_experts(LOC, SCALE, WEIGHTS)
     z = torch.linspace(-25, 25, 20001, dtype=torch.float64)
@@ -345,15 +287,12 @@ def test_full_barycenter_is_the_argmin_of_its_weighted_divergences(kind):
     np.testing.assert_allclose(total_cov.numpy(), unpack(found.x)[1], atol=1e-4)
 
 
-def test_full_wasserstein_is_pots_and_its_distance_is_buress():
+def test_full_wasserstein_is_pots():
     loc, cov = covariances(4, 3)
     mean, total = geometry.full_wasserstein(loc, cov)
     theirs = ot.gaussian.bures_wasserstein_barycenter(loc.numpy(), cov.numpy(), eps=1e-12)
     np.testing.assert_allclose(mean.numpy(), theirs[0], atol=1e-10)
     np.testing.assert_allclose(total.numpy(), theirs[1], atol=1e-8)
-    ours = geometry.full_wasserstein_distance(loc[0], cov[0], loc[1], cov[1]).item()
-    pair = [(loc[i].numpy(), cov[i].numpy()) for i in (0, 1)]
-    assert ours**2 == pytest.approx(full_cost("wasserstein", *pair), rel=1e-8)
 
 
 @pytest.mark.parametrize("kind", list(FULL_BARYCENTERS))
@@ -363,26 +302,17 @@ def test_full_barycenter_keeps_the_laws(kind):
     lam = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
     value = rule(loc, cov, lam)
     order = [2, 0, 1]
-    torch.testing.assert_close(rule(loc[order], cov[order], lam[order]), value, atol=1e-9, rtol=0)
+    close(rule(loc[order], cov[order], lam[order]), value, atol=1e-9)
     one = torch.tensor([0.0, 1.0, 0.0])
-    torch.testing.assert_close(rule(loc, cov, one), (loc[1], cov[1]), atol=1e-9, rtol=0)
+    close(rule(loc, cov, one), (loc[1], cov[1]), atol=1e-9)
     same = rule(loc[:1].expand(3, 2), cov[:1].expand(3, 2, 2), lam)
-    torch.testing.assert_close(same, (loc[0], cov[0]), atol=1e-9, rtol=0)
+    close(same, (loc[0], cov[0]), atol=1e-9)
     # diagonal covariances: each dimension on its own
     scale = cov.diagonal(dim1=1, dim2=2).sqrt()
     diagonal = rule(loc, torch.diag_embed(scale.square()), lam)
     expected = BARYCENTERS[kind](loc, scale, subsets.full(3), weights=lam)
-    torch.testing.assert_close(diagonal[0], expected[0][0], atol=1e-9, rtol=0)
-    torch.testing.assert_close(diagonal[1].diagonal().sqrt(), expected[1][0], atol=1e-9, rtol=0)
-
-
-def test_diagonal_wasserstein_rule_agrees_with_pot():
-    theirs = ot.gaussian.bures_wasserstein_barycenter(
-        LOC[:, None], SCALE.square()[:, None, None], WEIGHTS, eps=1e-13
-    )
-    loc, scale = aggregation.wasserstein(LOC, SCALE, subsets.full(4), weights=WEIGHTS)
-    assert loc.item() == pytest.approx(theirs[0].item(), abs=1e-10)
-    assert scale.item() ** 2 == pytest.approx(theirs[1].item(), abs=1e-10)
+    close(diagonal[0], expected[0][0], atol=1e-9)
+    close(diagonal[1].diagonal().sqrt(), expected[1][0], atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", list(FULL_BARYCENTERS))

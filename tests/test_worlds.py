@@ -1,17 +1,15 @@
-"""The laboratory against brute force: joint covariances, Monte Carlo, scikit-learn, autograd."""
+"""The laboratory against brute force: joint covariances and Monte Carlo."""
 
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import multivariate_normal
-from sklearn.decomposition import PCA, FactorAnalysis
 from torch import Tensor
-from torch.distributions import MultivariateNormal, Normal
+from torch.distributions import Normal, kl_divergence
 
 from mmvae_core import recipes, subsets
 from mmvae_core.aggregation import poe_prior_once, shared_prior_correlation
@@ -23,6 +21,11 @@ WORLDS = {
     "full": LinearGaussian.random(3, 2, [4, 1, 5], noise=NOISES, seed=4, orthogonal=False),
     "wide latent": LinearGaussian.random(3, 6, [2, 1, 3], noise=0.7, seed=5, orthogonal=False),
 }
+
+
+each_subset = pytest.mark.parametrize(
+    "row", subsets.powerset(3), ids=lambda row: subsets.name(row, "abc")
+)
 
 
 @pytest.fixture(params=WORLDS)
@@ -42,7 +45,7 @@ def close(got: Tensor, expected: object) -> None:
     torch.testing.assert_close(got, torch.as_tensor(expected), atol=1e-10, rtol=1e-10)
 
 
-@pytest.mark.parametrize("row", subsets.powerset(3), ids=lambda row: subsets.name(row, "abc"))
+@each_subset
 def test_posterior_and_evidence_are_those_of_the_joint_gaussian(
     world: LinearGaussian, row: Tensor
 ) -> None:
@@ -58,16 +61,6 @@ def test_posterior_and_evidence_are_those_of_the_joint_gaussian(
         world.log_evidence(batch.x, row),
         multivariate_normal(np.zeros(len(cov) - d), cov[d:, d:]).logpdf(seen),
     )
-
-
-def test_bayes_rule_holds_at_any_latent(world: LinearGaussian) -> None:
-    """log p(X) = log p(X|z) + log p(z) − log p(z|X), whatever z is."""
-    z, batch = world.sample(5)
-    joint = Normal(0.0, 1.0).log_prob(z).sum(-1)
-    for w, v, x in zip(world.maps, world.noise, batch.x, strict=True):
-        joint = joint + Normal(z @ w.T, math.sqrt(v)).log_prob(x).sum(-1)
-    mean, cov = world.posterior(batch.x)
-    close(world.log_evidence(batch.x), joint - MultivariateNormal(mean, cov).log_prob(z))
 
 
 def test_nothing_seen_leaves_the_prior(world: LinearGaussian) -> None:
@@ -159,7 +152,7 @@ def test_expected_log_likelihood_is_the_mean_over_draws(world: LinearGaussian) -
         assert ((values.mean(0) - exact[:, m]).abs() < 5 * stderr).all()
 
 
-@pytest.mark.parametrize("row", subsets.powerset(3), ids=lambda row: subsets.name(row, "abc"))
+@each_subset
 def test_the_bound_is_tight_at_the_posterior_and_a_kl_below_elsewhere(row: Tensor) -> None:
     """log p(x_R) − ELBO = KL(q ‖ p(z|x_R)), for any q and R: nothing but definitions."""
     world = WORLDS["diagonal"]
@@ -169,7 +162,7 @@ def test_the_bound_is_tight_at_the_posterior_and_a_kl_below_elsewhere(row: Tenso
     evidence = world.log_evidence(batch.x, row)
     close(world.elbo(batch.x, exact.mean, exact.stddev, row), evidence)
     q = Normal(mean + 0.3, 1.7 * exact.stddev)
-    gap = torch.distributions.kl_divergence(q, exact).sum(-1)
+    gap = kl_divergence(q, exact).sum(-1)
     close(world.elbo(batch.x, q.mean, q.stddev, row), evidence - gap)
     stacked = world.elbo(batch.x, q.mean.expand(2, 3, 5, 2), q.stddev.expand(2, 3, 5, 2), row)
     close(stacked, (evidence - gap).expand(2, 3, 5))
@@ -185,96 +178,6 @@ def test_the_model_has_exact_experts_and_the_true_decoders() -> None:
     for m, name in enumerate(("a", "b", "c")):
         close(decoded[name].mean, z @ world.maps[m].T)
         close(decoded[name].stddev.square(), torch.full_like(batch.x[m], NOISES[m]))
-
-
-# --- maximum likelihood ------------------------------------------------------------------------
-
-
-def centred(world: LinearGaussian, count: int, seed: int = 0) -> tuple[Tensor, ...]:
-    x = world.sample(count, torch.Generator().manual_seed(seed))[1].x
-    return tuple(view - view.mean(0) for view in x)
-
-
-def covariance(world: LinearGaussian) -> Tensor:
-    return torch.as_tensor(joint_covariance(world, [*range(world.num_modalities)]))[
-        world.latent_dim :, world.latent_dim :
-    ]
-
-
-def likelihood(world: LinearGaussian, x: tuple[Tensor, ...]) -> float:
-    return world.log_evidence(x).mean().item()
-
-
-@pytest.mark.parametrize("latent_dim", [1, 3])
-def test_with_shared_noise_the_fit_is_scikit_learns_probabilistic_pca(latent_dim: int) -> None:
-    """scikit-learn divides the covariance by n − 1, maximum likelihood by n."""
-    count = 300
-    x = centred(WORLDS["full"], count)
-    fitted = LinearGaussian.fit(x, latent_dim, shared_noise=True)
-    assert len(set(fitted.noise)) == 1
-    joint = torch.cat(x, dim=1).numpy()
-    pca = PCA(latent_dim, svd_solver="full").fit(joint)
-    close(covariance(fitted), pca.get_covariance() * (count - 1) / count)
-    pca.explained_variance_ *= (count - 1) / count
-    pca.noise_variance_ *= (count - 1) / count
-    assert likelihood(fitted, x) == pytest.approx(pca.score(joint), abs=1e-10)
-
-
-def test_views_of_one_number_make_it_scikit_learns_factor_analysis() -> None:
-    world = LinearGaussian.random(6, 2, 1, noise=(0.2, 0.4, 0.6, 0.8, 1.0, 1.2), orthogonal=False)
-    x = centred(world, 500)
-    fitted = LinearGaussian.fit(x, 2)
-    joint = torch.cat(x, dim=1).numpy()
-    factors = FactorAnalysis(2, tol=1e-14, max_iter=20_000, svd_method="lapack").fit(joint)
-    np.testing.assert_allclose(covariance(fitted), factors.get_covariance(), atol=1e-6)
-    assert likelihood(fitted, x) == pytest.approx(factors.score(joint), abs=1e-10)
-
-
-def test_equal_noise_is_what_the_iteration_finds_where_it_is_best() -> None:
-    """Moments that are exactly those of a world with one noise: both fits are that world's."""
-    world = LinearGaussian.random(2, 1, [3, 4], noise=0.5, orthogonal=False)
-    root = torch.linalg.cholesky(covariance(world))
-    exact = math.sqrt(7) * root.T  # seven samples whose second moments are the covariance
-    x = tuple(exact.split([3, 4], dim=1))
-    for shared in (True, False):
-        fitted = LinearGaussian.fit(x, 1, shared_noise=shared)
-        assert fitted.noise == pytest.approx((0.5, 0.5), abs=1e-8)
-        torch.testing.assert_close(covariance(fitted), covariance(world), atol=1e-8, rtol=0)
-
-
-def test_the_likelihood_never_falls_and_ends_where_its_gradient_is_zero() -> None:
-    x = centred(WORLDS["diagonal"], 400)
-    history = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for steps in [*range(1, 30), 60, 120]:
-            history.append(likelihood(LinearGaussian.fit(x, 2, max_iter=steps), x))
-    assert (np.diff(history) >= -1e-12).all() and history[1] > history[0] + 1e-6
-    fitted = LinearGaussian.fit(x, 2)
-    assert likelihood(fitted, x) >= history[-1] - 1e-12
-    # The likelihood of any maps and noises, from torch.distributions, differentiated.
-    maps = torch.cat(fitted.maps).requires_grad_()
-    log_noise = torch.tensor(fitted.noise).double().log().requires_grad_()
-    cov = maps @ maps.T + log_noise.exp().repeat_interleave(torch.tensor(fitted.widths)).diag()
-    joint = torch.cat(x, dim=1)
-    MultivariateNormal(torch.zeros(len(cov)).double(), cov).log_prob(joint).mean().backward()
-    assert maps.grad.abs().max() < 1e-7 and log_noise.grad.abs().max() < 1e-7
-
-
-def test_the_fit_is_at_least_as_likely_as_the_truth_and_close_to_it() -> None:
-    world, count = WORLDS["diagonal"], 20_000
-    x = centred(world, count)
-    fitted = LinearGaussian.fit(x, 2)
-    assert likelihood(fitted, x) > likelihood(world, x)
-    # A variance estimated from count * (P_m − D / M ...) residuals: 5 % is over 5 standard errors.
-    assert fitted.noise == pytest.approx(world.noise, rel=0.05)
-    torch.testing.assert_close(covariance(fitted), covariance(world), atol=0.15, rtol=0)
-
-
-def test_a_fit_that_has_not_converged_says_so() -> None:
-    x = centred(WORLDS["diagonal"], 100)
-    with pytest.warns(UserWarning, match="still change after 2 steps"):
-        LinearGaussian.fit(x, 2, max_iter=2)
 
 
 # --- modulated sources -------------------------------------------------------------------------
@@ -323,7 +226,6 @@ ONE = torch.ones(3, 2).double()
         (lambda: LinearGaussian.random(2, 3, [4, 4, 4]), "width must be one number or 2"),
         (lambda: LinearGaussian.random(2, 3, 4, noise=[1.0]), "noise must be one number or 2"),
         (lambda: WORLDS["full"].model(recipes.mopoe(3)), "need diagonal posteriors"),
-        (lambda: LinearGaussian.fit((ONE,), 2), "latent_dim must lie in 1..1"),
         (lambda: WORLDS["full"].posterior((ONE,)), "x must hold 3 views; got 1"),
         (lambda: WORLDS["full"].posterior((ONE,) * 3, torch.ones(2).bool()), "mask of 3"),
         (lambda: ModulatedSources.random(3, 4, width=2), "can be inverted only if"),

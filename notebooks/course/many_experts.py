@@ -105,7 +105,7 @@ def crowd_state(
         raise ValueError(f"sigma must be positive; got {sigma}")
     count, says, sigma = int(count), float(says), float(sigma)
     found = {
-        name: _consensus(name, says, sigma, **({"rho": rho} if name == "code" else {}))
+        name: _consensus(name, says, sigma, **({"rho": float(rho)} if name == "code" else {}))
         for name in RULES
     }
     mean, std = ({name: each[i][count - 1] for name, each in found.items()} for i in (0, 1))
@@ -225,9 +225,9 @@ def crowd_picture(state: CrowdState) -> Picture:
 
 def _weight_range(state: CrowdState) -> tuple[float, float]:
     """The axis of the weights, in steps of a half, so that it stands still under small changes."""
-    low = min(float(weight.min()) for weight in state.weight.values())
-    high = max(float(weight.max()) for weight in state.weight.values())
-    return min(-0.5, 0.5 * np.floor(2 * low - 0.2)), max(1.5, 0.5 * np.ceil(2 * high + 0.2))
+    weight = 2 * np.stack(list(state.weight.values()))
+    low, high = np.floor(weight.min() - 0.2), np.ceil(weight.max() + 0.2)
+    return min(-0.5, float(low) / 2), max(1.5, float(high) / 2)
 
 
 def _by_count(box: Box, title: str, up: tuple[float, float], step: float) -> Panel:

@@ -173,52 +173,56 @@ def readings_state(
     if not 0 <= rho <= RHO_MAX:
         raise ValueError(f"rho must lie in [0, {RHO_MAX}]; got {rho}")
     known = _without_rho(noises(count, noise, contrast))
-    says, errs = map(float, _judged("code", known.sigma, rho))
+    by_rho = _judged("code", known.sigma, np.append(_RHO_GRID, rho))
+    (*_, says), (*_, errs) = (each.tolist() for each in by_rho)
+    reported, actual = (each[:-1] for each in by_rho)
     return replace(
         known,
         rho=float(rho),
         reported=known.reported | {"code": says},
         actual=known.actual | {"code": errs},
         covered=known.covered | {"code": _covered(says, errs)},
+        reported_by_rho=reported,
+        actual_by_rho=actual,
+        honest=_crossing(_RHO_GRID, reported - actual),
+        matching=_crossing(_RHO_GRID, reported - known.posterior),
     )
 
 
 @lru_cache(maxsize=64)
 def _without_rho(noise: tuple[float, ...]) -> ReadingsState:
-    """All but what CoDE with one ρ does: its key is missing."""
+    """All but what CoDE with one ρ does: its key and its curves are missing."""
     z, own = _standard_draws(len(noise))
     v = torch.tensor(noise, dtype=torch.float64)[:, None]
     loc, scale = (z + v.sqrt() * own) / (1 + v), (v / (1 + v)).sqrt()
     sigma = scale[:, 0].numpy()
-    judged = {name: _judged(name, sigma) for name in RULES if name not in ("code", "moe")}
-    reported, actual = ({n: float(pair[i]) for n, pair in judged.items()} for i in (0, 1))
+    judged = {n: _judged(n, sigma) for n in RULES if n not in ("code", "forward_kl", "moe")}
+    reported, actual = ({n: pair[i].item() for n, pair in judged.items()} for i in (0, 1))
     covered = {name: _covered(reported[name], actual[name]) for name in judged}
     # The mixture and its moment match look at what the experts say: their variance is the mean of
     # the experts' and of the spread of what they say, and the truths inside are counted.
     power = sigma**2
     spread = power.mean() - (power.sum() ** 2 + (power * (1 - power)).sum()) / len(noise) ** 2
     reported["forward_kl"] = reported["moe"] = float(power.mean() + spread)
-    actual["moe"] = actual["forward_kl"]
+    actual["forward_kl"] = actual["moe"] = actual["wasserstein"]  # all average what they say
     mean, std = rule("forward_kl")(loc, scale.expand_as(loc))
     ranks = torch.special.ndtr(torch.cat([((z - mean) / std)[None], (z - loc) / scale]))
     pit = torch.stack([ranks[0], ranks[1:].mean(0)])
     inside = (2 * pit - 1).abs()[:, None] <= torch.tensor(LEVELS)[:, None]
     covered["forward_kl"], covered["moe"] = map(tuple, inside.double().mean(-1).tolist())
-    rho = np.linspace(0.0, RHO_MAX, 96)
-    says, errs = _judged("code", sigma, rho)
-    posterior = 1 / (1 + sum(1 / value for value in noise))
     first, last = power[[0, -1]]
     ends = np.array([[first, first * last], [first * last, last]])
     return ReadingsState(
         noise=noise, rho=np.nan, sigma=sigma, correlation=float(sigma[0] * sigma[-1]),
         z=z[:DRAWN_ERRORS].numpy(), errors=(loc - z)[[0, -1], :DRAWN_ERRORS].numpy(),
         ellipse=np.linalg.cholesky(ends) @ _CIRCLE,
-        reported=reported, actual=actual, covered=covered, posterior=posterior,
-        rho_grid=rho, reported_by_rho=says, actual_by_rho=errs,
-        honest=_crossing(rho, says - errs), matching=_crossing(rho, says - posterior),
+        reported=reported, actual=actual, covered=covered,
+        posterior=1 / (1 + sum(1 / value for value in noise)), rho_grid=_RHO_GRID,
+        reported_by_rho=_NONE, actual_by_rho=_NONE, honest=None, matching=None,
     )  # fmt: skip
 
 
+_RHO_GRID, _NONE = np.linspace(0.0, RHO_MAX, 96), np.empty(0)
 _CIRCLE = np.stack([f(np.linspace(0, 2 * np.pi, 91)) for f in (np.cos, np.sin)])
 
 
@@ -230,19 +234,17 @@ def _standard_draws(count: int) -> tuple[Tensor, Tensor]:
     return z[:, 0], torch.stack([x - z for x in batch.x])[:, :, 0]
 
 
-def _judged(name: str, sigma: Array, rho: Number | Array = 0.0) -> tuple[Array, Array]:
+def _judged(name: str, sigma: Array, rho: Array | None = None) -> tuple[Array, Array]:
     """The variance that a rule reports, and E[(Σ w_m μ_m − z)²]; ``[N]`` for N values of ρ.
 
     The weights w are its means for statements that are the unit vectors. The error is
     Σ w_m e_m + (Σ w_m − 1) z, with Cov(e_i, e_j) = σ_i²σ_j², Var(e_m) = σ_m², E[e_m z] = −σ_m².
     """
-    several = isinstance(rho, np.ndarray)
-    unit, scale = torch.eye(len(sigma), dtype=torch.float64), torch.from_numpy(sigma)[:, None]
-    if several:
-        unit, scale = unit[:, :, None].expand(-1, -1, len(rho)), scale[:, None]
-    consensus = rule(name, torch.from_numpy(rho) if several else rho)
-    w, std = (each.numpy() for each in consensus(unit, scale.expand_as(unit)))
-    power = (sigma**2).reshape(-1, *[1] * several)
+    unit = torch.eye(len(sigma), dtype=torch.float64)[:, :, None]
+    unit = unit.expand(-1, -1, 1 if rho is None else len(rho))
+    scale, power = torch.from_numpy(sigma)[:, None, None].expand_as(unit), sigma[:, None] ** 2
+    consensus = rule(name, 0.0 if rho is None else torch.from_numpy(rho))
+    w, std = (each.numpy() for each in consensus(unit, scale))
     shared, own = (w * power).sum(0) - (w.sum(0) - 1), (w**2 * power * (1 - power)).sum(0)
     return std[0] ** 2, shared**2 + own
 

@@ -175,12 +175,13 @@ def two_experts_state(
         raise ValueError(f"rho must lie in [-{RHO_MAX}, {RHO_MAX}]; got {rho}")
     mu = float(mu[0]), float(mu[1])
     sigma = float(variance[0]) ** 0.5, float(variance[1]) ** 0.5
-    mean = {"expert_1": mu[0], "expert_2": mu[1]}
-    std = {"expert_1": sigma[0], "expert_2": sigma[1]}
-    weights = {"expert_1": (1.0, 0.0), "expert_2": (0.0, 1.0)}
-    for name in RULES:
-        options = {"rho": float(rho)} if name == "code" else {}
-        mean[name], std[name], weights[name] = _consensus(name, mu, sigma, **options)
+    by_rho, std_by_rho = _code_by_rho(sigma, float(rho))
+    w1, w2 = by_rho[:, -1].tolist()
+    weights = {"expert_1": (1.0, 0.0), "expert_2": (0.0, 1.0), "code": (w1, w2)}
+    std = {"expert_1": sigma[0], "expert_2": sigma[1], "code": std_by_rho[-1].item()}
+    for name in ("poe", "moe", "wasserstein"):  # only the mixture's width depends on what they say
+        weights[name], std[name] = _consensus(name, sigma, mu if name == "moe" else (0.0, 0.0))
+    mean = {name: w1 * mu[0] + w2 * mu[1] for name, (w1, w2) in weights.items()}
     density = {name: bell(mean[name], std[name]) for name in DRAWN}
     density["moe"] = mixture(mu, sigma, (0.5, 0.5))
     edges = [(mean[name], min(3 * std[name], 2.0)) for name in DRAWN]
@@ -189,31 +190,31 @@ def two_experts_state(
     distance, ellipse = _ellipses(mu, sigma, rho, mean)
     return TwoExpertsState(
         mu, sigma, float(rho), float(theta), mean, std, weights, density, z_range, ellipse,
-        distance, _RHO_GRID, *_code_by_rho(sigma),
+        distance, _RHO_GRID, by_rho[:, :-1], std_by_rho[:-1] ** 2,
     )  # fmt: skip
 
 
-@lru_cache(maxsize=256)  # a slider moves few of these numbers
-def _consensus(name: str, mu: Pair, sigma: Pair, **rho: float) -> tuple[float, float, Pair]:
-    """Mean, standard deviation and weights of a rule.
-
-    Every mean is linear in what the experts say, so the weight of expert i is the consensus of
-    experts who say 1 (expert i) and 0 (the other).
-    """
-    says = torch.tensor([[mu[0], 1, 0], [mu[1], 0, 1]], dtype=torch.float64)  # (expert, column)
-    sure = torch.tensor(sigma, dtype=torch.float64)[:, None].expand(2, 3)
-    means, stds = RULES[name](says, sure, _BOTH, **rho)
-    mean, w1, w2 = means[0].tolist()
-    return mean, stds[0, 0].item(), (w1, w2)
+# Every mean is linear in what the experts say, so the weight of expert i is the consensus of
+# experts who say 1 (expert i) and 0 (the other). A slider moves few of these numbers.
 
 
 @lru_cache(maxsize=256)
-def _code_by_rho(sigma: Pair) -> tuple[Array, Array]:
-    """CoDE's weights ``(2, G)`` and variance ``(G,)`` at every correlation, in one call."""
-    says = torch.eye(2, dtype=torch.float64)[:, :, None].expand(2, 2, len(_RHO_GRID))
+def _consensus(name: str, sigma: Pair, mu: Pair) -> tuple[Pair, float]:
+    """Weights and standard deviation of a rule without ρ."""
+    says = torch.tensor([[mu[0], 1, 0], [mu[1], 0, 1]], dtype=torch.float64)  # (expert, column)
+    sure = torch.tensor(sigma, dtype=torch.float64)[:, None].expand(2, 3)
+    means, stds = RULES[name](says, sure, _BOTH)
+    _, w1, w2 = means[0].tolist()
+    return (w1, w2), stds[0, 0].item()
+
+
+@lru_cache(maxsize=256)
+def _code_by_rho(sigma: Pair, rho: float) -> tuple[Array, Array]:
+    """CoDE's weights ``(2, G + 1)`` and deviation at every correlation, the last being ``rho``."""
+    says = torch.eye(2, dtype=torch.float64)[:, :, None].expand(2, 2, len(_RHO_GRID) + 1)
     sure = torch.tensor(sigma, dtype=torch.float64)[:, None, None].expand_as(says)
-    means, stds = code(says, sure, _BOTH, rho=torch.from_numpy(_RHO_GRID))
-    return means[0].numpy(), stds[0, 0].square().numpy()
+    means, stds = code(says, sure, _BOTH, rho=torch.from_numpy(np.append(_RHO_GRID, rho)))
+    return means[0].numpy(), stds[0, 0].numpy()
 
 
 def bell(mean: float, std: float) -> Curve:
@@ -513,7 +514,7 @@ def reading(state: TwoExpertsState) -> str:
     says, errs = state.variance["poe"], state.expected_error["poe"]
     return (
         f"{first} PoE reports a variance of {number(says)}; if Σ holds, its expected squared "
-        f"error is {number(errs)}: {verdict(says, errs, 0)}."
+        f"error is {number(errs)}: {verdict(says, errs, 0.0)}."
     )
 
 

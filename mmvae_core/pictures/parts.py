@@ -72,7 +72,7 @@ class Panel:
         On a logarithmic axis ``p`` is its logarithm to base 10.
         """
         low, high = np.array([self._scaled(0, self.across), self._scaled(1, self.up)]).T
-        return low, self.size(height) / (high - low)
+        return low, np.array(self.size(height)) / (high - low)
 
     def _scaled(self, axis: int, values: object) -> np.ndarray:
         plain = np.asarray(values, dtype=float)

@@ -40,9 +40,9 @@ from mmvae_core.pictures.picture import Label, Layer, Panel, Picture, curve, poi
 from mmvae_core.pictures.places import Name, named
 from mmvae_core.pictures.style import INK, MUTED, NOTE, STYLES, number
 
-__all__ = ["MAX_COUNT", "QUESTION_SEED", "Crowd", "CrowdState", "Opinions", "crowd_picture",
-           "crowd_state", "crowd_words", "opinions", "predict_the_crowd", "question_picture",
-           "save_all"]  # fmt: skip
+__all__ = ["MAX_COUNT", "QUESTION_SEED", "RULES", "Crowd", "CrowdState", "Opinions",
+           "crowd_picture", "crowd_state", "crowd_words", "opinions", "predict_the_crowd",
+           "question_picture", "save_all"]  # fmt: skip
 
 MAX_COUNT = 20  # experts that a crowd has at most
 QUESTION_SEED = 5  # a common case: the shared error is below one standard deviation
@@ -108,10 +108,12 @@ def crowd_state(
         name: _consensus(name, says, sigma, **({"rho": float(rho)} if name == "code" else {}))
         for name in RULES
     }
-    mean, std = ({name: each[i][count - 1] for name, each in found.items()} for i in (0, 1))
+    mean = {name: means[count - 1] for name, (means, _, _, _) in found.items()}
+    std = {name: stds[count - 1] for name, (_, stds, _, _) in found.items()}
     density = {name: bell(mean[name], std[name]) for name in RULES}
     density["moe"] = mixture((says, 0.0), (sigma, 1.0), (1 / count, 1 - 1 / count))
-    variance, weight = ({name: each[i] for name, each in found.items()} for i in (2, 3))
+    variance = {name: each for name, (_, _, each, _) in found.items()}
+    weight = {name: each for name, (_, _, _, each) in found.items()}
     return CrowdState(
         count, float(rho), says, sigma, variance, weight, mean, std, density, bell(says, sigma)
     )

@@ -19,7 +19,7 @@ needs: curves, ellipses, weights, places and words.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmvae_core.aggregation import code, forward_kl, poe, wasserstein
+from mmvae_core.aggregation import Gaussians, code, forward_kl, poe, wasserstein
 from mmvae_core.pictures.controls import Range
 from mmvae_core.pictures.exercises import Prediction
 from mmvae_core.pictures.explorer import Explorer
@@ -50,7 +50,9 @@ Pair: TypeAlias = tuple[float, float]
 Curve: TypeAlias = tuple[Array, Array]
 Numbers: TypeAlias = dict[str, float]
 
-RULES = {"code": code, "poe": poe, "moe": forward_kl, "wasserstein": wasserstein}
+RULES: dict[str, Callable[..., Gaussians]] = {
+    "code": code, "poe": poe, "moe": forward_kl, "wasserstein": wasserstein
+}  # fmt: skip
 """The rules that are compared; the mixture ("moe") is given by its first two moments."""
 DRAWN = ("expert_1", "expert_2", *RULES)
 """What is drawn, in the order of the table; keys of ``STYLES``."""

@@ -53,29 +53,26 @@ class Panel:
 
     def marks(self, height: int) -> list[list[tuple[float, str]]]:
         """Where the ticks of both axes are, and their texts, in a picture of that ``height``."""
-        left, right, bottom, top = self.box
-        room = ((right - left) * WIDTH, (top - bottom) * height)
+        axes = zip("xy", (self.across, self.up), self.ticks, self.size(height), _TICK_ROOM,
+                   strict=True)  # fmt: skip
         return [
-            _marks(limits, ticks, name in self.log, int(max(1, pixels // each)))
-            if name in self.axes
-            else []
-            for name, limits, ticks, pixels, each in zip(
-                "xy", (self.across, self.up), self._hashable, room, _TICK_ROOM, strict=True
-            )
-        ]
+            _marks(limits, tuple(ticks.items()) if isinstance(ticks, Mapping) else ticks,
+                   name in self.log, int(max(1, pixels // each))) if name in self.axes else []
+            for name, limits, ticks, pixels, each in axes
+        ]  # fmt: skip
 
-    @property
-    def _hashable(self) -> list[float | int | tuple[tuple[float, str], ...] | None]:
-        return [tuple(t.items()) if isinstance(t, Mapping) else t for t in self.ticks]
+    def size(self, height: int) -> tuple[float, float]:
+        """Width and height in pixels, in a picture of that ``height``."""
+        left, right, bottom, top = self.box
+        return (right - left) * WIDTH, (top - bottom) * height
 
     def pixels(self, height: int) -> tuple[np.ndarray, np.ndarray]:
         """``(origin, unit)``: a point lies ``(p - origin) * unit`` pixels from the lower left.
 
         On a logarithmic axis ``p`` is its logarithm to base 10.
         """
-        left, right, bottom, top = self.box
-        low, high = np.transpose([self._scaled(0, self.across), self._scaled(1, self.up)])
-        return low, np.array([(right - left) * WIDTH, (top - bottom) * height]) / (high - low)
+        low, high = np.array([self._scaled(0, self.across), self._scaled(1, self.up)]).T
+        return low, np.array(self.size(height)) / (high - low)
 
     def _scaled(self, axis: int, values: object) -> np.ndarray:
         plain = np.asarray(values, dtype=float)
@@ -140,8 +137,8 @@ class Layer:
 
     def __post_init__(self) -> None:
         for axis in ("x", "y"):
-            value = np.atleast_1d(np.asarray(getattr(self, axis), dtype=np.float64))
-            object.__setattr__(self, axis, value)
+            value = np.asarray(getattr(self, axis), dtype=np.float64)
+            object.__setattr__(self, axis, value if value.ndim else value[None])
         if self.x.shape != self.y.shape or self.x.ndim != 1:
             raise ValueError(
                 f"x and y of a layer must be equally many points; got {self.x.shape} and "

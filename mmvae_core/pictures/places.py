@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from mmvae_core.pictures.parts import SIDES, WIDTH, Label, Layer, Panel
+from mmvae_core.pictures.parts import SIDES, Label, Layer, Panel
 
-__all__ = ["Name", "Place", "around", "best_labels", "kept_apart"]
+__all__ = ["Name", "Place", "around", "best_labels", "kept_apart", "named"]
 
 # A name has several places to lie at: (x, y, side) and, where wanted, pixels to the right and up.
 Place: TypeAlias = tuple[float, float, str] | tuple[float, float, str, float, float]
@@ -33,72 +33,73 @@ def best_labels(
         layers: those that names should not cover, of this panel.
         names: the most important first.
     """
-    left, right, bottom, top = panel.box
-    width, tall = (right - left) * WIDTH, (top - bottom) * height
-    places = [place for _, _, several in names for place in several]
-    if not places:
+    rows = [
+        (x, y, *(shift or (0.0, 0.0)), *_ANCHOR[side], wide)
+        for text, _, several in names
+        for wide in [LETTER[0] * (len(text) + 0.3 * sum(map(str.isupper, text)))]
+        for x, y, side, *shift in several
+    ]
+    if not rows:
         return []
-    x, y, sides = zip(*(place[:3] for place in places), strict=True)
-    shifts = [place[3:] or (0.0, 0.0) for place in places]
-    wide = [len(text) + 0.3 * sum(map(str.isupper, text)) for text, _, _ in names]
-    letters = np.repeat(wide, [len(several) for _, _, several in names])
-    size = np.stack([LETTER[0] * letters, np.full(len(places), LETTER[1])], axis=1)
-    low = panel.placed(x, y, height) + shifts - size * [_ANCHOR[side] for side in sides]
-    boxes = np.concatenate([low, low + size], axis=1)
-    x0, y0, x1, y1 = boxes.T
+    x, y, right, up, across, above, wide = np.array(rows, dtype=float).T
+    x0, y0 = panel.placed(x, y, height).T
+    x0, y0 = x0 + right - across * wide, y0 + up - above * LETTER[1]
+    x1, y1 = x0 + wide, y0 + LETTER[1]
+    width, tall = panel.size(height)
     outside = (x0 < 0) | (x1 > width + 20) | (y0 < 0) | (y1 > tall + 6)
-    alone = _covered(boxes, *_ink_of(panel, height, layers)) + CLASH * outside
-    taken = np.zeros((len(names), 4))
+    cost = _covered(np.stack([x0, y0, x1, y1]), *_ink_of(panel, height, layers)) + CLASH * outside
     labels: list[Label] = []
     start = 0
     for text, color, several in names:
-        mine = slice(start, start + len(several))
-        x0, y0, x1, y1 = boxes[mine].T[:, :, None]
-        l0, b0, r0, t0 = taken[: len(labels)].T
-        clashes = ((x0 < r0) & (l0 < x1) & (y0 < t0) & (b0 < y1)).sum(axis=1)
-        cost = alone[mine] + CLASH * clashes + DISTANCE_COST * np.arange(len(several))
-        best = start + int(cost.argmin())
-        taken[len(labels)] = boxes[best]
-        labels.append(
-            Label(float(x[best]), float(y[best]), text, color, sides[best], shift=shifts[best])
-        )
+        mine = cost[start : start + len(several)] + DISTANCE_COST * np.arange(len(several))
+        best = start + int(mine.argmin())
+        side, shift = several[best - start][2], (float(right[best]), float(up[best]))
+        labels.append(Label(float(x[best]), float(y[best]), text, color, side, shift))
+        meets = (x0 < x1[best]) & (x0[best] < x1) & (y0 < y1[best]) & (y0[best] < y1)
+        cost += CLASH * meets
         start += len(several)
     return labels
 
 
-def _covered(boxes: np.ndarray, x: np.ndarray, y: np.ndarray, ink: np.ndarray) -> np.ndarray:
-    """How much ink lies in each of the boxes (left, lower, right, upper)."""
-    order = np.argsort(x, kind="stable")  # a box meets a short stretch of what is sorted by x
-    x, y, ink = x[order], y[order], ink[order]
-    first, last = np.searchsorted(x, boxes[:, 0], "right"), np.searchsorted(x, boxes[:, 2])
-    at = first[:, None] + np.arange(max(1, (last - first).max(initial=0)))
-    there = at < last[:, None]
-    up = np.append(y, np.nan)[np.where(there, at, len(y))]
-    inside = (boxes[:, 1:2] < up) & (up < boxes[:, 3:4])
-    return (np.append(ink, 0.0)[np.where(inside, at, len(y))]).sum(axis=1)
+def named(
+    height: int,
+    panels: Mapping[str, Panel],
+    layers: Mapping[str, Layer],
+    names: Mapping[str, Sequence[Name]],
+) -> dict[str, list[Label]]:
+    """The :func:`best_labels` of every panel that has names, off its own layers."""
+    return {
+        panel: best_labels(panels[panel], height, (p for p in layers.values() if p.panel == panel),
+                           those)
+        for panel, those in names.items()
+    }  # fmt: skip
 
 
-def _ink_of(
-    panel: Panel, height: int, layers: Iterable[Layer]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points along lines and at markers, in pixels, and how much ink each stands for."""
-    shown = [layer for layer in layers if layer.marker or layer.width]
+def _covered(boxes: np.ndarray, points: np.ndarray, ink: np.ndarray) -> np.ndarray:
+    """How much ink lies in each box; ``[4, P]`` are left, lower, right and upper edges."""
+    (x0, y0, x1, y1), (x, y) = boxes.astype("f4")[:, :, None], points.astype("f4")
+    inside = (x0 < x) & (x < x1) & (y0 < y) & (y < y1)
+    return np.einsum("pn,n->p", inside.astype("f4"), ink)  # not @, whose threads wait for cores
 
-    def joined(parts: list[Layer]) -> np.ndarray:  # as one layer: numpy's calls take the time
-        x, y = ([v for p in parts for v in (getattr(p, axis), [np.nan])] for axis in "xy")
-        return panel.placed(np.concatenate(x or [[]]), np.concatenate(y or [[]]), height)
 
-    marks = joined([layer for layer in shown if layer.marker])
-    points = joined([layer for layer in shown if not layer.marker])
-    step = np.hypot(*np.diff(points, axis=0).T)
-    step[~np.isfinite(step)] = 0.0  # a gap, or 0 on a logarithmic axis
-    along = np.concatenate([[0.0], step.cumsum()])
+def _ink_of(panel: Panel, height: int, layers: Iterable[Layer]) -> tuple[np.ndarray, np.ndarray]:
+    """Points at markers and along lines, ``[2, N]`` in pixels, and how much ink each stands for."""
+    shown = sorted(
+        (layer for layer in layers if layer.marker or layer.width), key=lambda one: not one.marker
+    )
+    gap = [np.nan]  # as one layer: numpy's calls take the time
+    x, y = (
+        np.concatenate([gap, *(v for layer in shown for v in (getattr(layer, axis), gap))])
+        for axis in "xy"
+    )
+    first = sum(len(layer.x) + 1 for layer in shown if layer.marker)
+    marks, lines = np.split(panel.placed(x, y, height).T, [first], axis=1)
+    step = np.hypot(*np.diff(lines))
+    along = np.append(0.0, np.where(np.isfinite(step), step, 0.0).cumsum())  # 0: a gap
     at = np.arange(STRIDE / 2, along[-1], STRIDE)
-    index = np.searchsorted(along, at, side="right") - 1
-    share = ((at - along[index]) / step[index])[:, None]
-    lines = points[index] * (1 - share) + points[index + 1] * share if len(at) else points[:0]
-    x, y = np.concatenate([marks, lines]).T
-    return x, y, np.repeat([MARKER_INK, STRIDE], [len(marks), len(lines)])
+    lines = np.stack([np.interp(at, along, each) for each in lines])
+    ink = np.repeat(np.array([MARKER_INK, STRIDE], "f4"), [marks.shape[1], len(at)])
+    return np.concatenate([marks, lines], axis=1), ink
 
 
 def around(text: str, color: str, x: float, y: float, first: str = "right") -> Name:
@@ -117,7 +118,7 @@ def kept_apart(values: Sequence[float | int] | np.ndarray, gap: float | int) -> 
     [0.0, 4.6, 5.6]
     """
     values = np.asarray(values, dtype=float)
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values.round(9), kind="stable")  # equal ones stay in order
     room = gap * np.arange(len(values))
     moved = np.empty(len(values))
     if len(values):

@@ -11,39 +11,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from mmvae_core.aggregation import code, forward_kl, poe, wasserstein
+from course.two_experts import (
+    RHO_MAX,
+    RULES,
+    Array,
+    Box,
+    Curve,
+    Number,
+    Numbers,
+    bell,
+    mixture,
+    rule_table,
+)
+from mmvae_core.aggregation import code, poe
 from mmvae_core.pictures.controls import Range
 from mmvae_core.pictures.exercises import Prediction
 from mmvae_core.pictures.explorer import Explorer
 from mmvae_core.pictures.page import Table
 from mmvae_core.pictures.paper import save
 from mmvae_core.pictures.picture import Label, Layer, Panel, Picture, curve, point
-from mmvae_core.pictures.places import Name, best_labels
+from mmvae_core.pictures.places import Name, named
 from mmvae_core.pictures.style import INK, MUTED, NOTE, STYLES, number
 
-__all__ = ["MAX_COUNT", "QUESTION_SEED", "RHO_MAX", "RULES", "Crowd", "CrowdState", "Opinions",
+__all__ = ["MAX_COUNT", "QUESTION_SEED", "RULES", "Crowd", "CrowdState", "Opinions",
            "crowd_picture", "crowd_state", "crowd_words", "opinions", "predict_the_crowd",
            "question_picture", "save_all"]  # fmt: skip
 
-Array: TypeAlias = NDArray[np.float64]
-Number: TypeAlias = float | int
-Box: TypeAlias = tuple[float, float, float, float]
-
 MAX_COUNT = 20  # experts that a crowd has at most
-RHO_MAX = 0.95
-RULES = ("moe", "wasserstein", "poe", "code")  # in drawing order
 QUESTION_SEED = 5  # a common case: the shared error is below one standard deviation
 _FIRST = torch.ones(MAX_COUNT, MAX_COUNT, dtype=torch.bool).tril()  # row k: the first k + 1
 _COUNT = np.arange(1.0, MAX_COUNT + 1)
-_Z = np.linspace(-4.5, 4.5, 121)  # of a standard normal: where its curve is drawn
-_BELL = np.exp(-(_Z**2) / 2) / (2 * np.pi) ** 0.5
 
 
 # --- state -------------------------------------------------------------------------------------
@@ -51,7 +55,7 @@ _BELL = np.exp(-(_Z**2) / 2) / (2 * np.pi) ** 0.5
 
 @dataclass(frozen=True, eq=False)
 class CrowdState:
-    """Numbers of one crowd. Dictionaries have the keys :data:`RULES`.
+    """Numbers of one crowd. Dictionaries have the keys of ``RULES``.
 
     ``variance, weight``: of the consensus of the first 1, 2, ..., 20 experts, and how much the odd
     one, who is the first, counts in its mean; ``(20,)``. ``mean, std``: of the whole crowd's
@@ -65,13 +69,13 @@ class CrowdState:
     sigma: float
     variance: dict[str, Array]
     weight: dict[str, Array]
-    mean: dict[str, float]
-    std: dict[str, float]
-    density: dict[str, tuple[Array, Array]]
-    odd: tuple[Array, Array]
+    mean: Numbers
+    std: Numbers
+    density: dict[str, Curve]
+    odd: Curve
 
     @property
-    def worth(self) -> dict[str, float]:
+    def worth(self) -> Numbers:
         """How many independent, ordinary experts would report the same variance."""
         return {name: 1 / std**2 for name, std in self.std.items()}
 
@@ -100,37 +104,37 @@ def crowd_state(
     if not sigma > 0:
         raise ValueError(f"sigma must be positive; got {sigma}")
     count, says, sigma = int(count), float(says), float(sigma)
-    # Two columns: what they say, and what they would say if only the odd one said 1. Every mean
-    # is linear in the statements, so the second column is the odd one's weight.
+    found = {
+        name: _consensus(name, says, sigma, **({"rho": float(rho)} if name == "code" else {}))
+        for name in RULES
+    }
+    mean = {name: means[count - 1] for name, (means, _, _, _) in found.items()}
+    std = {name: stds[count - 1] for name, (_, stds, _, _) in found.items()}
+    density = {name: bell(mean[name], std[name]) for name in RULES}
+    density["moe"] = mixture((says, 0.0), (sigma, 1.0), (1 / count, 1 - 1 / count))
+    variance = {name: each for name, (_, _, each, _) in found.items()}
+    weight = {name: each for name, (_, _, _, each) in found.items()}
+    return CrowdState(
+        count, float(rho), says, sigma, variance, weight, mean, std, density, bell(says, sigma)
+    )
+
+
+@lru_cache(maxsize=256)  # a slider moves few of these numbers
+def _consensus(
+    name: str, says: float, sigma: float, **rho: float
+) -> tuple[list[float], list[float], Array, Array]:
+    """Means, standard deviations, variances and the odd one's weights, of 1, 2, ... experts.
+
+    In a second column only the odd one says 1. Every mean is linear in the statements, so that
+    column holds its weight.
+    """
     loc = torch.zeros(MAX_COUNT, 2, dtype=torch.float64)
     loc[0] = torch.tensor([says, 1.0])
     scale = torch.ones_like(loc)
     scale[0] = sigma
-    consensus = {
-        "moe": forward_kl(loc, scale, _FIRST),
-        "wasserstein": wasserstein(loc, scale, _FIRST),
-        "poe": poe(loc, scale, _FIRST),
-        "code": code(loc, scale, _FIRST, rho=rho),
-    }
-    mean = {name: mu[count - 1, 0].item() for name, (mu, _) in consensus.items()}
-    std = {name: s[count - 1, 0].item() for name, (_, s) in consensus.items()}
-    density = {name: _bell(mean[name], std[name]) for name in RULES}
-    # The mixture is drawn itself, not its moments.
-    z = np.sort(np.concatenate([_Z, says + sigma * _Z]))
-    density["moe"] = z, (_pdf(z, says, sigma) + (count - 1) * _pdf(z, 0.0, 1.0)) / count
-    variance = {name: s[:, 0].square().numpy() for name, (_, s) in consensus.items()}
-    weight = {name: mu[:, 1].numpy() for name, (mu, _) in consensus.items()}
-    return CrowdState(
-        count, float(rho), says, sigma, variance, weight, mean, std, density, _bell(says, sigma)
-    )
-
-
-def _bell(mean: float, std: float) -> tuple[Array, Array]:
-    return mean + std * _Z, _BELL / std
-
-
-def _pdf(z: Array, mean: float, std: float) -> Array:
-    return np.exp(-(((z - mean) / std) ** 2) / 2) / (std * (2 * np.pi) ** 0.5)
+    mean, std = RULES[name](loc, scale, _FIRST, **rho)
+    variance, weight = std[:, 0].square().numpy(), mean[:, 1].numpy()
+    return mean[:, 0].tolist(), std[:, 0].tolist(), variance, weight
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,66 +172,64 @@ HEIGHT, QUESTION_HEIGHT = 400, 360
 VARIANCE_TOP = 1.6  # units of an ordinary expert's variance
 BAND = 1.96  # standard deviations to either side: 95 %
 _NAMED = ("code", "poe", "wasserstein", "moe")  # the most important name first
+ORDER = _NAMED[::-1]  # of drawing
 _ACROSS = (0.5, MAX_COUNT + 0.5)
 
 
 def crowd_picture(state: CrowdState) -> Picture:
     """Variance and the odd expert's weight against the size of the crowd, and what is believed."""
     bottom, top = 0.135, 0.9
-    weights = _weight_range(state)
-    peak = max(float(p.max()) for _, p in [*state.density.values(), state.odd])
+    peak = max(0.5, *(p.max() for _, p in [*state.density.values(), state.odd]))
     panels = {
         "variance": _by_count((0.035, 0.335, bottom, top), "Variance of the consensus",
                               (0.0, VARIANCE_TOP), 0.5),
-        "weight": _by_count((0.385, 0.655, bottom, top), "Weight of the odd expert", weights, 0.5),
+        "weight": _by_count((0.385, 0.655, bottom, top), "Weight of the odd expert",
+                            _weight_range(state), 0.5),
         "density": Panel((0.71, 0.965, bottom, top), "What is believed now", (-4.0, 8.0),
-                         (0.0, 0.1 * np.ceil(11.5 * max(peak, 0.5))), "z", ticks=(2.0, None)),
+                         (0.0, 0.1 * np.ceil(11.5 * peak)), "z", ticks=(2.0, None)),
     }  # fmt: skip
-    at = state.count - 1
     layers = {
         "floor": _level("variance", state.rho, dash="dot", width=1.4),
         "zero": _level("weight", 0.0, color=MUTED, width=1.0),
-        "others": Layer("density", _Z, _BELL, NOTE, width=1.0, fill=0.14),
+        "others": Layer("density", *bell(0.0, 1.0), NOTE, width=1.0, fill=0.14),
         "odd": Layer("density", *state.odd, color=NOTE, dash="dash", width=1.4, fill=0.07),
     }
     for panel, values, rules in (
-        ("variance", state.variance, RULES),
-        ("weight", state.weight, RULES[1:]),  # the mixture's is W2's
+        ("variance", state.variance, ORDER),
+        ("weight", state.weight, ORDER[1:]),  # the mixture's is W2's
     ):
-        now = Layer(panel, [state.count] * 2, panels[panel].up, MUTED, width=1.0, opacity=0.6)
-        layers |= {f"{panel} now": now}
+        layers[f"{panel} now"] = Layer(panel, [state.count] * 2, panels[panel].up, MUTED, width=1.0,
+                                       opacity=0.6)  # fmt: skip
         layers |= {f"{panel} {n}": curve(panel, _COUNT, values[n], STYLES[n]) for n in rules}
-        for name in rules:
-            layers[f"{panel} now {name}"] = point(panel, state.count, values[name][at],
-                                                  STYLES[name], size=9.0)  # fmt: skip
-    layers |= {f"density {n}": curve("density", *state.density[n], STYLES[n]) for n in RULES}
+        layers |= {
+            f"{panel} now {n}": point(panel, state.count, values[n][state.count - 1], STYLES[n],
+                                      size=9.0)
+            for n in rules
+        }  # fmt: skip
+    layers |= {f"density {n}": curve("density", *state.density[n], STYLES[n]) for n in ORDER}
     floor = f"floor{'' if state.sigma == 1 else ' of equal experts'} {number(state.rho, 2)}"
     names = {
         "variance": [
-            *(_along(_or_above(state, name), STYLES[name].text, state.variance[name], VARIANCE_TOP)
+            *(_along(_or_above(state, name), STYLES[name].text, state.variance[name])
               for name in _NAMED),
             _along(floor, INK, np.full(MAX_COUNT, state.rho)),
         ],
         "weight": [
             _along("MoE, W2" if name == "wasserstein" else STYLES[name].label, STYLES[name].text,
-                   state.weight[name])
+                   state.weight[name], np.inf)
             for name in _NAMED[:3]
         ],
         "density": [_near_the_peak(name, *state.density[name]) for name in _NAMED],
     }  # fmt: skip
-    labels = {
-        name: best_labels(panel, HEIGHT, (p for p in layers.values() if p.panel == name),
-                          names[name])
-        for name, panel in panels.items()
-    }  # fmt: skip
-    return Picture(HEIGHT, panels, layers, labels, crowd_words(state), "A crowd of experts")
+    return Picture(HEIGHT, panels, layers, named(HEIGHT, panels, layers, names),
+                   crowd_words(state), "A crowd of experts")  # fmt: skip
 
 
 def _weight_range(state: CrowdState) -> tuple[float, float]:
     """The axis of the weights, in steps of a half, so that it stands still under small changes."""
-    low = min(float(weight.min()) for weight in state.weight.values())
-    high = max(float(weight.max()) for weight in state.weight.values())
-    return min(-0.5, 0.5 * np.floor(2 * low - 0.2)), max(1.5, 0.5 * np.ceil(2 * high + 0.2))
+    weight = 2 * np.stack(list(state.weight.values()))
+    low, high = np.floor(weight.min() - 0.2), np.ceil(weight.max() + 0.2)
+    return min(-0.5, float(low) / 2), max(1.5, float(high) / 2)
 
 
 def _by_count(box: Box, title: str, up: tuple[float, float], step: float) -> Panel:
@@ -244,19 +246,25 @@ def _or_above(state: CrowdState, name: str) -> str:
     return label if value <= VARIANCE_TOP else f"{label}: {number(value, 1)} ↑"
 
 
-def _along(text: str, color: str, y: Array, top: float = np.inf) -> Name:
+def _along(text: str, color: str, values: Array, top: float = VARIANCE_TOP) -> Name:
     """A curve's name, and places above and below it."""
-    y = np.minimum(y, top)
-    places = [(i, 2.0) for i in (16, 13, 10, 7, 4, 18)] + [(16, 14.0), (16, 26.0)]
-    return text, color, [(_COUNT[i], y[i], side, 0.0, sign * far) for i, far in places
-                         for side, sign in (("above", 1), ("below", -1))]  # fmt: skip
+    y = np.minimum(values, top).tolist()
+    return text, color, [(i + 1.0, y[i], side, 0.0, up) for i, side, up in _ALONG]
+
+
+_ALONG = [
+    (i, side, sign * far)
+    for i, far in [*((i, 2.0) for i in (16, 13, 10, 7, 4, 18)), (16, 14.0), (16, 26.0)]
+    for side, sign in (("above", 1), ("below", -1))
+]
 
 
 def _near_the_peak(rule: str, z: Array, p: Array) -> Name:
     high = np.flatnonzero(p > 0.3 * p.max())[::9]
     high = high[np.argsort(-p[high], kind="stable")]
+    at = np.stack([z[high], p[high]], axis=1).tolist()
     return STYLES[rule].label, STYLES[rule].text, [
-        (z[i], p[i], side, shift, up) for up in (5.0, 14.0) for i in high
+        (*place, side, shift, up) for up in (5.0, 14.0) for place in at
         for side, shift in (("right", 2.0), ("left", -2.0))
     ]  # fmt: skip
 
@@ -279,7 +287,7 @@ def question_picture(told: Opinions, rules: Sequence[str] = ("code", "poe")) -> 
     layers: dict[str, Layer] = {}
     band = {n: [told.mean[n] + side * BAND * told.std[n] for side in (-1, 1)] for n in rules}
     for name, (low, high) in band.items():
-        outline = np.concatenate([_COUNT, _COUNT[::-1]]), np.concatenate([low, high[::-1]])
+        outline = np.r_[_COUNT, _COUNT[::-1]], np.r_[low, high[::-1]]
         layers[f"band {name}"] = Layer("told", *outline, STYLES[name].color, width=0.0, fill=0.2,
                                        closed=True)  # fmt: skip
         borders = np.r_[_COUNT, np.nan, _COUNT], np.r_[low, np.nan, high]
@@ -300,18 +308,15 @@ def question_picture(told: Opinions, rules: Sequence[str] = ("code", "poe")) -> 
         sure.append(Label(14, 0.55, "and rightly so?", side="centre"))
     names: list[Name] = [
         (f"{STYLES[name].label}, 95 % band", STYLES[name].text, [
-            (x, told.mean[name][x - 1] + side * told.std[name][x - 1], "left")
+            (x, told.mean[name][x - 1] + side * BAND * told.std[name][x - 1], "left")
             for x in (20, 18, 16, 14, 12, 10, 8, 7)
-            for side in (BAND * share, -BAND * share)
+            for side in (share, -share)
         ])
         for name, share in (("code", 0.8), ("poe", 0.55))  # of the band, from its middle
         if name in rules
     ]  # fmt: skip
     names.append(("the truth", INK, [(20.3, up, "left") for up in (-0.14, 0.14)]))
-    lines = [layer for layer in layers.values() if layer.panel == "told"]
-    labels = {
-        "told": best_labels(panels["told"], QUESTION_HEIGHT, lines, names), "variance": sure,
-    }  # fmt: skip
+    labels = named(QUESTION_HEIGHT, panels, layers, {"told": names}) | {"variance": sure}
     drawn = " and ".join(STYLES[name].label for name in reversed(rules))
     last = {name: told.mean[name][-1] / told.std[name][-1] for name in rules}
     where = ", ".join(f"{STYLES[n].label} {number(abs(at), 2)}" for n, at in last.items())
@@ -373,24 +378,17 @@ class Crowd(Explorer):
     }
     columns = 2
 
-    def state(self, **values: Number) -> CrowdState:
-        return crowd_state(**values)
-
-    def picture(self, state: CrowdState) -> Picture:
-        return crowd_picture(state)
-
-    def words(self, state: CrowdState) -> str:
-        return crowd_words(state)
+    state = staticmethod(crowd_state)
+    picture = staticmethod(crowd_picture)
+    words = staticmethod(crowd_words)
 
     def table(self, state: CrowdState) -> Table:
         header = ["rule", "mean", "variance", "worth … independent experts", "weight of the odd"]
-        weight = {name: each[state.count - 1] for name, each in state.weight.items()}
-        rows = [
-            [STYLES[n].label, number(state.mean[n], 3), number(state.std[n] ** 2, 3),
-             number(state.worth[n], 2), number(weight[n], 3)]
-            for n in _NAMED
-        ]  # fmt: skip
-        return header, rows, [STYLES[name].color for name in _NAMED]
+        return rule_table(header, {
+            name: [number(state.mean[name], 3), number(state.std[name] ** 2, 3),
+                   number(state.worth[name], 2), number(state.weight[name][state.count - 1], 3)]
+            for name in _NAMED
+        })  # fmt: skip
 
 
 def predict_the_crowd() -> Prediction:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from course.many_experts import RHO_MAX, Array, Number
+from course.two_experts import RHO_MAX, Array, Number, rule_table, verdict
 from mmvae_core import aggregation
 from mmvae_core.metrics.calibration import LEVELS, coverage, coverage_of_pit, gaussian_coverage
 from mmvae_core.pictures.controls import Range
@@ -31,7 +31,7 @@ from mmvae_core.pictures.explorer import Explorer
 from mmvae_core.pictures.page import Table
 from mmvae_core.pictures.paper import save
 from mmvae_core.pictures.picture import WIDTH, Label, Layer, Panel, Picture, curve, point
-from mmvae_core.pictures.places import Name, around, best_labels
+from mmvae_core.pictures.places import Name, around, named
 from mmvae_core.pictures.style import INK, NOTE, STYLES, Style, number
 from mmvae_core.worlds import LinearGaussian
 
@@ -173,55 +173,57 @@ def readings_state(
     if not 0 <= rho <= RHO_MAX:
         raise ValueError(f"rho must lie in [0, {RHO_MAX}]; got {rho}")
     known = _without_rho(noises(count, noise, contrast))
-    now = torch.tensor([rho], dtype=torch.float64)
-    says, errs = (x.item() for x in _judged("code", torch.from_numpy(known.sigma), now))
+    by_rho = _judged("code", known.sigma, np.append(_RHO_GRID, rho))
+    (*_, says), (*_, errs) = (each.tolist() for each in by_rho)
+    reported, actual = (each[:-1] for each in by_rho)
     return replace(
         known,
         rho=float(rho),
         reported=known.reported | {"code": says},
         actual=known.actual | {"code": errs},
         covered=known.covered | {"code": _covered(says, errs)},
+        reported_by_rho=reported,
+        actual_by_rho=actual,
+        honest=_crossing(_RHO_GRID, reported - actual),
+        matching=_crossing(_RHO_GRID, reported - known.posterior),
     )
 
 
 @lru_cache(maxsize=64)
 def _without_rho(noise: tuple[float, ...]) -> ReadingsState:
-    """All but what CoDE with one ρ does: its key is missing."""
+    """All but what CoDE with one ρ does: its key and its curves are missing."""
     z, own = _standard_draws(len(noise))
     v = torch.tensor(noise, dtype=torch.float64)[:, None]
     loc, scale = (z + v.sqrt() * own) / (1 + v), (v / (1 + v)).sqrt()
-    sigma, power = scale[:, 0], scale[:, 0].square()
-    judged = {name: _judged(name, sigma) for name in RULES if name not in ("code", "moe")}
+    sigma = scale[:, 0].numpy()
+    judged = {n: _judged(n, sigma) for n in RULES if n not in ("code", "forward_kl", "moe")}
     reported, actual = ({n: pair[i].item() for n, pair in judged.items()} for i in (0, 1))
     covered = {name: _covered(reported[name], actual[name]) for name in judged}
     # The mixture and its moment match look at what the experts say: their variance is the mean of
     # the experts' and of the spread of what they say, and the truths inside are counted.
-    spread = power.mean() - (power.sum().square() + (power * (1 - power)).sum()) / len(noise) ** 2
-    reported["forward_kl"] = reported["moe"] = (power.mean() + spread).item()
-    actual["moe"] = actual["forward_kl"]
+    power = sigma**2
+    spread = power.mean() - (power.sum() ** 2 + (power * (1 - power)).sum()) / len(noise) ** 2
+    reported["forward_kl"] = reported["moe"] = float(power.mean() + spread)
+    actual["forward_kl"] = actual["moe"] = actual["wasserstein"]  # all average what they say
     mean, std = rule("forward_kl")(loc, scale.expand_as(loc))
-    ranks = torch.special.ndtr(torch.cat([(z - mean) / std, ((z - loc) / scale).flatten()]))
-    pit = torch.stack([ranks[:DRAWS], ranks[DRAWS:].reshape(-1, DRAWS).mean(0)])
+    ranks = torch.special.ndtr(torch.cat([((z - mean) / std)[None], (z - loc) / scale]))
+    pit = torch.stack([ranks[0], ranks[1:].mean(0)])
     inside = (2 * pit - 1).abs()[:, None] <= torch.tensor(LEVELS)[:, None]
     covered["forward_kl"], covered["moe"] = map(tuple, inside.double().mean(-1).tolist())
-    rho = np.linspace(0.0, RHO_MAX, 96)
-    says, errs = (each.numpy() for each in _judged("code", sigma, torch.from_numpy(rho)))
-    posterior = 1 / (1 + sum(1 / value for value in noise))
-    first, last = power[0].item(), power[-1].item()
-    ends = torch.tensor([[first, first * last], [first * last, last]], dtype=torch.float64)
+    first, last = power[[0, -1]]
+    ends = np.array([[first, first * last], [first * last, last]])
     return ReadingsState(
-        noise=noise, rho=np.nan, sigma=sigma.numpy(),
-        correlation=(sigma[0] * sigma[-1]).item(),
+        noise=noise, rho=np.nan, sigma=sigma, correlation=float(sigma[0] * sigma[-1]),
         z=z[:DRAWN_ERRORS].numpy(), errors=(loc - z)[[0, -1], :DRAWN_ERRORS].numpy(),
-        ellipse=(torch.linalg.cholesky(ends) @ _CIRCLE).numpy(),
-        reported=reported, actual=actual, covered=covered, posterior=posterior,
-        rho_grid=rho, reported_by_rho=says, actual_by_rho=errs,
-        honest=_crossing(rho, says - errs), matching=_crossing(rho, says - posterior),
+        ellipse=np.linalg.cholesky(ends) @ _CIRCLE,
+        reported=reported, actual=actual, covered=covered,
+        posterior=1 / (1 + sum(1 / value for value in noise)), rho_grid=_RHO_GRID,
+        reported_by_rho=_NONE, actual_by_rho=_NONE, honest=None, matching=None,
     )  # fmt: skip
 
 
-_ANGLE = torch.linspace(0, 2 * torch.pi, 91, dtype=torch.float64)
-_CIRCLE = torch.stack([_ANGLE.cos(), _ANGLE.sin()])
+_RHO_GRID, _NONE = np.linspace(0.0, RHO_MAX, 96), np.empty(0)
+_CIRCLE = np.stack([f(np.linspace(0, 2 * np.pi, 91)) for f in (np.cos, np.sin)])
 
 
 @lru_cache
@@ -232,19 +234,19 @@ def _standard_draws(count: int) -> tuple[Tensor, Tensor]:
     return z[:, 0], torch.stack([x - z for x in batch.x])[:, :, 0]
 
 
-def _judged(name: str, sigma: Tensor, rho: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def _judged(name: str, sigma: Array, rho: Array | None = None) -> tuple[Array, Array]:
     """The variance that a rule reports, and E[(Σ w_m μ_m − z)²]; ``[N]`` for N values of ρ.
 
     The weights w are its means for statements that are the unit vectors. The error is
     Σ w_m e_m + (Σ w_m − 1) z, with Cov(e_i, e_j) = σ_i²σ_j², Var(e_m) = σ_m², E[e_m z] = −σ_m².
     """
-    unit = torch.eye(len(sigma), dtype=torch.float64)
-    if rho is not None:
-        unit, sigma = unit[:, :, None].expand(-1, -1, len(rho)), sigma[:, None]
-    w, std = rule(name, 0.0 if rho is None else rho)(unit, sigma[:, None].expand_as(unit))
-    power = sigma.square()
-    shared, own = (w * power).sum(0) - (w.sum(0) - 1), (w.square() * power * (1 - power)).sum(0)
-    return std[0].square(), shared.square() + own
+    unit = torch.eye(len(sigma), dtype=torch.float64)[:, :, None]
+    unit = unit.expand(-1, -1, 1 if rho is None else len(rho))
+    scale, power = torch.from_numpy(sigma)[:, None, None].expand_as(unit), sigma[:, None] ** 2
+    consensus = rule(name, 0.0 if rho is None else torch.from_numpy(rho))
+    w, std = (each.numpy() for each in consensus(unit, scale))
+    shared, own = (w * power).sum(0) - (w.sum(0) - 1), (w**2 * power * (1 - power)).sum(0)
+    return std[0] ** 2, shared**2 + own
 
 
 def _covered(says: float, errs: float) -> tuple[float, ...]:
@@ -364,8 +366,8 @@ def readings_picture(state: ReadingsState) -> Picture:
               for i, (text, color) in enumerate(key)),
             Label(ends[1], ends[0], says, side="above left", shift=(-5, 5)),
         ],
-        "rho": _rho_labels(panels["rho"], curves, state),
         "covered": _row_names(rows),
+        **named(HEIGHT, panels, curves, {"rho": list(_rho_names(curves))}),
     }  # fmt: skip
     layers = _error_layers(state) | curves | _coverage_layers("covered", rows)
     return Picture(HEIGHT, panels, layers, labels, readings_words(state), "Readings of one number")
@@ -387,23 +389,19 @@ def _error_layers(state: ReadingsState) -> dict[str, Layer]:
 
 
 def _rho_layers(state: ReadingsState, highest: float) -> dict[str, Layer]:
-    wide = np.array([0.0, 1.0])
-    honest = np.nan if state.honest is None else state.honest
-    matching = np.nan if state.matching is None else state.matching
-    code_style = STYLES["code"]
+    wide, style, shared = [0.0, 1.0], STYLES["code"], _shared(state)
+    honest, matching = (np.nan if at is None else at for at in (state.honest, state.matching))
     meets = np.interp(honest, state.rho_grid, state.reported_by_rho)
     return {
-        "now": Layer("rho", np.full(2, state.rho), np.array([0.0, highest]), code_style.color,
-                     width=1.2),
-        "posterior": Layer("rho", wide, np.full(2, state.posterior), INK, width=1.4),
-        "poe": curve("rho", wide, np.full(2, state.reported["poe"]), STYLES["poe"]),
-        "shared": curve("rho", wide, np.full(2, _shared(state)), STYLES["code_shared_prior"],
-                        width=1.8),
-        "says": curve("rho", state.rho_grid, state.reported_by_rho, code_style, width=2.6),
-        "errs": Layer("rho", state.rho_grid, state.actual_by_rho, code_style.color, "dot"),
+        "now": Layer("rho", [state.rho] * 2, [0.0, highest], style.color, width=1.2),
+        "posterior": Layer("rho", wide, [state.posterior] * 2, INK, width=1.4),
+        "poe": curve("rho", wide, [state.reported["poe"]] * 2, STYLES["poe"]),
+        "shared": curve("rho", wide, [shared] * 2, STYLES["code_shared_prior"], width=1.8),
+        "says": curve("rho", state.rho_grid, state.reported_by_rho, style, width=2.6),
+        "errs": Layer("rho", state.rho_grid, state.actual_by_rho, style.color, "dot"),
         "honest": Layer("rho", honest, meets, marker="o", size=9.0),
         "matching": Layer("rho", matching, state.posterior, marker="D", size=9.0),
-    }  # fmt: skip
+    }
 
 
 def _shared(state: ReadingsState) -> float:
@@ -411,27 +409,27 @@ def _shared(state: ReadingsState) -> float:
     return np.nan if np.ptp(state.sigma) < 1e-9 else state.reported["code_shared_prior"]
 
 
-def _rho_labels(panel: Panel, layers: Mapping[str, Layer], state: ReadingsState) -> list[Label]:
-    names: list[Name] = []
-    for text, layer in (("ρ*", layers["matching"]), ("honest", layers["honest"])):
-        if np.isfinite(layer.x[0]):
-            x, y = layer.x[0], layer.y[0]
-            names.append((text, INK, [(x, y, "left", -2.0, 12.0), *around(text, INK, x, y)[2]]))
-    flat = np.ones(96)
+def _rho_names(layers: Mapping[str, Layer]) -> Iterator[Name]:
+    for text, name in (("ρ*", "matching"), ("honest", "honest")):
+        x, y = layers[name].x.item(), layers[name].y.item()
+        if np.isfinite(x):
+            yield text, INK, [(x, y, "left", -2.0, 12.0), *around(text, INK, x, y)[2]]
+    rho = layers["says"].x
     above, below = ("above", 0.0, 6.0), ("below", 0.0, -4.0)
     right, left = ("right", 2.0, -9.0), ("left", -2.0, 9.0)
-    shared, poe = STYLES["code_shared_prior"], STYLES["poe"]
-    for text, color, y, sides in (
-        ("CoDE errs", STYLES["code"].text, state.actual_by_rho, (above, below, left, right)),
-        ("CoDE says", STYLES["code"].text, state.reported_by_rho, (right, above, left, below)),
-        ("the posterior", INK, flat * state.posterior, (above, below)),
-        ("PoE says", poe.text, flat * state.reported["poe"], (above, below)),
-        (shared.label, shared.text, flat * _shared(state), (above, below)),
+    code, shared, poe = (STYLES[name] for name in ("code", "code_shared_prior", "poe"))
+    for text, color, name, sides in (
+        ("CoDE errs", code.text, "errs", (above, below, left, right)),
+        ("CoDE says", code.text, "says", (right, above, left, below)),
+        ("the posterior", INK, "posterior", (above, below)),
+        ("PoE says", poe.text, "poe", (above, below)),
+        (shared.label, shared.text, "shared", (above, below)),
     ):
+        at = rho[[13, 75, 25, 62, 38, 50, 85]]
+        y = np.interp(at, layers[name].x, layers[name].y)
         if np.isfinite(y[0]):
-            names.append((text, color, [(state.rho_grid[i], y[i], *side) for side in sides
-                                        for i in (13, 75, 25, 62, 38, 50, 85)]))  # fmt: skip
-    return best_labels(panel, HEIGHT, layers.values(), names)
+            places = np.stack([at, y], axis=1).tolist()
+            yield text, color, [(*place, *side) for side in sides for place in places]
 
 
 def _coverage_panel(box: tuple[float, float, float, float], title: str, rows: int) -> Panel:
@@ -442,16 +440,19 @@ def _coverage_panel(box: tuple[float, float, float, float], title: str, rows: in
 
 def _coverage_layers(panel: str, rows: Sequence[Row]) -> dict[str, Layer]:
     """Dotted: what the intervals promise. A bar from there to what they hold, for every level."""
-    gap = np.full(3, np.nan)
-    promised = np.stack([LEVELS, LEVELS, gap], axis=1).ravel()
-    whole = np.tile([len(rows) + 0.6, 0.4, np.nan], 3)
+    count, levels = len(rows), len(LEVELS)
+    gap = np.full((count, levels), np.nan)
+    promise = np.broadcast_to(LEVELS, (count, levels))
+    shares = np.array([shares for _, _, shares in rows])
+    heights = np.arange(1.0, count + 1)[:, None] + SHIFT * np.arange(-1.0, levels - 1)
+    x = np.stack([promise, shares, gap], axis=2).reshape(count, -1)
+    y = np.stack([heights, heights, gap], axis=2).reshape(count, -1)
+    promised = np.stack([LEVELS, LEVELS, gap[0]], axis=1).ravel()
+    whole = np.tile([count + 0.6, 0.4, np.nan], levels)
     layers = {f"{panel} promise": Layer(panel, promised, whole, NOTE, "dot", 1.2)}
-    for row, (name, style, shares) in enumerate(rows, 1):
-        heights = row + SHIFT * np.arange(-1.0, 2.0)
-        x = np.stack([LEVELS, shares, gap], axis=1).ravel()
-        y = np.stack([heights, heights, gap], axis=1).ravel()
-        layers[f"{panel} bars {name}"] = Layer(panel, x, y, style.color, width=2.4)
-        layers[f"{panel} marks {name}"] = point(panel, shares, heights, style, size=7.0)
+    for i, (name, style, _) in enumerate(rows):
+        layers[f"{panel} bars {name}"] = Layer(panel, x[i], y[i], style.color, width=2.4)
+        layers[f"{panel} marks {name}"] = point(panel, shares[i], heights[i], style, size=7.0)
     return layers
 
 
@@ -497,11 +498,10 @@ def _look(rule: str) -> Style:
 def readings_words(state: ReadingsState) -> str:
     """Two or three sentences on a world of readings, read aloud when they change."""
     says, errs = state.reported["code"], state.actual["code"]
-    verdict = "too sure" if says < errs else "not sure enough"
-    verdict = "honest" if abs(says / errs - 1) < 0.02 else verdict
     text = (
         f"CoDE with ρ = {number(state.rho, 2)} says {number(says, 3)} and errs by "
-        f"{number(errs, 3)}: {verdict}. The posterior’s variance is {number(state.posterior, 3)}."
+        f"{number(errs, 3)}: {verdict(says, errs)}. "
+        f"The posterior’s variance is {number(state.posterior, 3)}."
     )
     if state.honest is not None:
         text += f" CoDE is honest at ρ = {number(state.honest, 2)}"
@@ -538,23 +538,17 @@ class Readings(Explorer):
     }
     columns = 2
 
-    def state(self, **values: Number) -> ReadingsState:
-        return readings_state(**values)
-
-    def picture(self, state: ReadingsState) -> Picture:
-        return readings_picture(state)
-
-    def words(self, state: ReadingsState) -> str:
-        return readings_words(state)
+    state = staticmethod(readings_state)
+    picture = staticmethod(readings_picture)
+    words = staticmethod(readings_words)
 
     def table(self, state: ReadingsState) -> Table:
-        header = ["rule", "variance it says", "error² it makes", "50 %", "80 %", "95 %"]
-        rows = [
-            [STYLES[n].label, number(state.reported[n], 3), number(state.actual[n], 3),
-             *(f"{number(100 * share, 0)} %" for share in state.covered[n])]
-            for n in RULES
-        ]  # fmt: skip
-        return header, rows, [STYLES[name].color for name in RULES]
+        header = ["rule", "variance it says", "error² it makes", *_LEVEL_NAMES]
+        return rule_table(header, {
+            name: [number(state.reported[name], 3), number(state.actual[name], 3),
+                   *(f"{number(100 * share, 0)} %" for share in state.covered[name])]
+            for name in RULES
+        })  # fmt: skip
 
 
 def predict_the_errors() -> Prediction:

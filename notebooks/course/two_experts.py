@@ -19,17 +19,17 @@ needs: curves, ellipses, weights, places and words.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.distributions import Normal
 
-from mmvae_core.aggregation import code, forward_kl, poe, wasserstein
+from mmvae_core.aggregation import Gaussians, code, forward_kl, poe, wasserstein
 from mmvae_core.pictures.controls import Range
 from mmvae_core.pictures.exercises import Prediction
 from mmvae_core.pictures.explorer import Explorer
@@ -39,21 +39,26 @@ from mmvae_core.pictures.picture import WIDTH, Label, Layer, Panel, Picture, cur
 from mmvae_core.pictures.places import Name, best_labels, kept_apart
 from mmvae_core.pictures.style import INK, MUTED, NOTE, SHADE, STYLES, number
 
-__all__ = ["DRAWN", "RHO_MAX", "TwoExperts", "TwoExpertsState", "curves_picture", "honesty_picture",
-           "planes_picture", "predict_the_mean", "question_picture", "reading", "sign_change",
-           "two_experts_picture", "two_experts_state"]  # fmt: skip
+__all__ = ["DRAWN", "RHO_MAX", "RULES", "TwoExperts", "TwoExpertsState", "bell", "curves_picture",
+           "honesty_picture", "mixture", "planes_picture", "predict_the_mean", "question_picture",
+           "reading", "rule_table", "sign_change", "two_experts_picture", "two_experts_state",
+           "verdict"]  # fmt: skip
 
-Array = NDArray[np.float64]
+Array: TypeAlias = NDArray[np.float64]
+Number: TypeAlias = float | int
 Pair: TypeAlias = tuple[float, float]
 Curve: TypeAlias = tuple[Array, Array]
 Numbers: TypeAlias = dict[str, float]
 
-DRAWN = ("expert_1", "expert_2", "code", "poe", "moe", "wasserstein")
+RULES: dict[str, Callable[..., Gaussians]] = {
+    "code": code, "poe": poe, "moe": forward_kl, "wasserstein": wasserstein
+}  # fmt: skip
+"""The rules that are compared; the mixture ("moe") is given by its first two moments."""
+DRAWN = ("expert_1", "expert_2", *RULES)
 """What is drawn, in the order of the table; keys of ``STYLES``."""
 
 RHO_MAX = 0.95  # at 1 the errors are multiples of each other and Σ has no inverse
 Z_RANGE = (-3.0, 13.0)  # shown at least; wider only where an estimate lies outside
-REACH = 4.5  # standard deviations of a density that are drawn; beyond, it is below 1e-4 of its peak
 
 # ---- state
 
@@ -61,8 +66,9 @@ _BOTH = torch.ones(1, 2, dtype=torch.bool)  # the one subset of interest: both e
 _RHO_GRID = np.linspace(-RHO_MAX, RHO_MAX, 96)  # 0.02 apart
 _CIRCLE = np.stack([f(np.linspace(0, 2 * np.pi, 121)) for f in (np.cos, np.sin)])
 # Each density on a grid of its own width: a uniform one would cut the peak of a sharp consensus.
-_STANDARD = torch.linspace(-REACH, REACH, 121, dtype=torch.float64)
-_BELL = Normal(0.0, 1.0).log_prob(_STANDARD).exp().numpy()
+# Beyond 4.5 standard deviations it is below 1e-4 of its peak.
+_STANDARD = np.linspace(-4.5, 4.5, 121)
+_BELL = np.exp(-(_STANDARD**2) / 2) / (2 * np.pi) ** 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,76 +177,71 @@ def two_experts_state(
         raise ValueError(f"rho must lie in [-{RHO_MAX}, {RHO_MAX}]; got {rho}")
     mu = float(mu[0]), float(mu[1])
     sigma = float(variance[0]) ** 0.5, float(variance[1]) ** 0.5
-    weights_by_rho, std_by_rho = _code_by_rho(sigma, np.append(_RHO_GRID, rho))
-    mean, std, weights = _moments(mu, sigma)
-    w1, w2 = weights_by_rho[:, -1].tolist()
-    mean["code"], std["code"], weights["code"] = (
-        w1 * mu[0] + w2 * mu[1],
-        std_by_rho[-1].item(),
-        (w1, w2),
-    )
+    by_rho, std_by_rho = _code_by_rho(sigma, float(rho))
+    w1, w2 = by_rho[:, -1].tolist()
+    weights = {"expert_1": (1.0, 0.0), "expert_2": (0.0, 1.0), "code": (w1, w2)}
+    std = {"expert_1": sigma[0], "expert_2": sigma[1], "code": std_by_rho[-1].item()}
+    for name in ("poe", "moe", "wasserstein"):  # only the mixture's width depends on what they say
+        weights[name], std[name] = _consensus(name, sigma, mu if name == "moe" else (0.0, 0.0))
+    mean = {name: w1 * mu[0] + w2 * mu[1] for name, (w1, w2) in weights.items()}
+    density = {name: bell(mean[name], std[name]) for name in DRAWN}
+    density["moe"] = mixture(mu, sigma, (0.5, 0.5))
     edges = [(mean[name], min(3 * std[name], 2.0)) for name in DRAWN]
+    z_range = (min(Z_RANGE[0], *(at - edge for at, edge in edges)),
+               max(Z_RANGE[1], *(at + edge for at, edge in edges)))  # fmt: skip
     distance, ellipse = _ellipses(mu, sigma, rho, mean)
     return TwoExpertsState(
-        mu, sigma, float(rho), float(theta), mean, std, weights,
-        density=_densities(mean, std),
-        z_range=(min(Z_RANGE[0], *(at - edge for at, edge in edges)),
-                 max(Z_RANGE[1], *(at + edge for at, edge in edges))),
-        ellipse=ellipse, distance=distance, rho_grid=_RHO_GRID,
-        weights_by_rho=weights_by_rho[:, :-1], variance_by_rho=std_by_rho[:-1] ** 2,
+        mu, sigma, float(rho), float(theta), mean, std, weights, density, z_range, ellipse,
+        distance, _RHO_GRID, by_rho[:, :-1], std_by_rho[:-1] ** 2,
     )  # fmt: skip
 
 
-def _code_by_rho(sigma: Pair, rho: Array) -> tuple[Array, Array]:
-    """CoDE's weights ``(2, G)`` and standard deviation ``(G,)`` at every correlation, in one call.
+# Every mean is linear in what the experts say, so the weight of expert i is the consensus of
+# experts who say 1 (expert i) and 0 (the other). A slider moves few of these numbers.
 
-    Every mean is linear in what the experts say, so the weight of expert i is the consensus of
-    experts who say 1 (expert i) and 0 (the other).
-    """
-    says = torch.eye(2, dtype=torch.float64)[:, :, None].expand(2, 2, len(rho))
+
+@lru_cache(maxsize=256)
+def _consensus(name: str, sigma: Pair, mu: Pair) -> tuple[Pair, float]:
+    """Weights and standard deviation of a rule without ρ."""
+    says = torch.tensor([[mu[0], 1, 0], [mu[1], 0, 1]], dtype=torch.float64)  # (expert, column)
+    sure = torch.tensor(sigma, dtype=torch.float64)[:, None].expand(2, 3)
+    means, stds = RULES[name](says, sure, _BOTH)
+    _, w1, w2 = means[0].tolist()
+    return (w1, w2), stds[0, 0].item()
+
+
+@lru_cache(maxsize=256)
+def _code_by_rho(sigma: Pair, rho: float) -> tuple[Array, Array]:
+    """CoDE's weights ``(2, G + 1)`` and deviation at every correlation, the last being ``rho``."""
+    says = torch.eye(2, dtype=torch.float64)[:, :, None].expand(2, 2, len(_RHO_GRID) + 1)
     sure = torch.tensor(sigma, dtype=torch.float64)[:, None, None].expand_as(says)
-    means, stds = code(says, sure, _BOTH, rho=torch.from_numpy(rho))
+    means, stds = code(says, sure, _BOTH, rho=torch.from_numpy(np.append(_RHO_GRID, rho)))
     return means[0].numpy(), stds[0, 0].numpy()
 
 
-def _moments(mu: Pair, sigma: Pair) -> tuple[Numbers, Numbers, dict[str, Pair]]:
-    """Means, standard deviations and weights of the experts and of all rules without ρ."""
-    mean = {"expert_1": mu[0], "expert_2": mu[1]}
-    std = {"expert_1": sigma[0], "expert_2": sigma[1]}
-    weights = {"expert_1": (1.0, 0.0), "expert_2": (0.0, 1.0)}
-    says = torch.tensor([[mu[0], 1, 0], [mu[1], 0, 1]], dtype=torch.float64)  # (expert, column)
-    sure = torch.tensor(sigma, dtype=torch.float64)[:, None].expand(2, 3)
-    for name, rule in (("poe", poe), ("moe", forward_kl), ("wasserstein", wasserstein)):
-        means, stds = rule(says, sure, _BOTH)
-        mean[name], *shares = means[0].tolist()
-        std[name] = stds[0, 0].item()
-        weights[name] = (shares[0], shares[1])
-    return mean, std, weights
+def bell(mean: float, std: float) -> Curve:
+    """The density of a Gaussian, ``(z, p(z))``."""
+    return mean + std * _STANDARD, _BELL / std
 
 
-def _densities(mean: Numbers, std: Numbers) -> dict[str, Curve]:
-    standard = _STANDARD.numpy()
-    curves = {n: (mean[n] + std[n] * standard, _BELL / std[n]) for n in DRAWN if n != "moe"}
-    experts = DRAWN[:2]
-    z = np.sort(np.concatenate([curves[name][0] for name in experts]))  # the grids of both
-    away = np.stack([(z - mean[name]) / std[name] for name in experts])
-    peaks = np.array([_BELL.max() / std[name] for name in experts])
-    return curves | {"moe": (z, peaks @ np.exp(-(away**2) / 2) / 2)}
+def mixture(means: Sequence[float], stds: Sequence[float], shares: Sequence[float]) -> Curve:
+    """The density of a mixture of Gaussians, ``(z, p(z))``, on the grids of all of them."""
+    mean, std, share = np.array([means, stds, shares])[:, :, None]
+    z = np.sort(mean + std * _STANDARD, axis=None)
+    return z, (share / std * np.exp(-(((z - mean) / std) ** 2) / 2)).sum(0) / (2 * np.pi) ** 0.5
 
 
 def _ellipses(mu: Pair, sigma: Pair, rho: float, mean: Numbers) -> tuple[float, dict[str, Curve]]:
     """CoDE's radius; the unit ellipse of Σ, and those of Σ and of its diagonal that touch."""
-    centre = np.array(mu)
-    upright = np.diag(sigma)
-    # Cholesky's factor: root @ circle is the ellipse of one standard error.
-    tilted = np.array([[sigma[0], 0.0], [rho * sigma[1], np.sqrt(1 - rho**2) * sigma[1]]])
-    radius, radius_poe = (
-        float(np.linalg.norm(np.linalg.solve(root, mean[name] - centre)))
-        for root, name in ((tilted, "code"), (upright, "poe"))
-    )
-    scaled = {"unit": tilted, "code": radius * tilted, "poe": radius_poe * upright}
-    rings = {name: centre[:, None] + root @ _CIRCLE for name, root in scaled.items()}
-    return radius, {name: (ring[0], ring[1]) for name, ring in rings.items()}
+    (s1, s2), centre = sigma, np.array(mu)[:, None]
+    # Cholesky's factors: root @ circle is the ellipse of one standard error, tilted and upright.
+    roots = np.array([[[s1, 0.0], [rho * s2, (1 - rho**2) ** 0.5 * s2]], [[s1, 0.0], [0.0, s2]]])
+    touch = np.array([mean["code"], mean["poe"]])[:, None, None]
+    radius = np.linalg.norm(np.linalg.solve(roots, touch - centre), axis=1)
+    grown = {"unit": roots[0], "code": radius[0] * roots[0], "poe": radius[1] * roots[1]}
+    return float(radius[0, 0]), {
+        name: tuple(centre + root @ _CIRCLE) for name, root in grown.items()
+    }
 
 
 # ---- picture
@@ -266,10 +267,11 @@ NEAR_CURVE = (("above right", 0.0, 3.0), ("below right", 0.0, -2.0))
 ABOVE = ("above right", (0.0, 2.0))
 
 Limits: TypeAlias = tuple[Pair, Pair]
+Box: TypeAlias = tuple[float, float, float, float]
 Part: TypeAlias = tuple[Panel, dict[str, Layer], list[Label]]
 
 
-def _box(left: int, right: int, top: int, bottom: int, height: int = HEIGHT) -> Any:
+def _box(left: int, right: int, top: int, bottom: int, height: int = HEIGHT) -> Box:
     """A panel's box from pixels, counted from the upper left corner of the picture."""
     return left / WIDTH, right / WIDTH, 1 - bottom / height, 1 - top / height
 
@@ -308,7 +310,7 @@ def _assembled(height: int, parts: Mapping[str, Part], name: str, alt: str) -> P
     return Picture(height, panels, layers, {key: p[2] for key, p in parts.items()}, alt, name)
 
 
-def _key(box: Any) -> Part:
+def _key(box: Box) -> Part:
     """Between a row and its name: a sample of the line above."""
     samples = {
         name: curve("key", [0, 1], [row, row], STYLES[name], width=2.4)
@@ -317,13 +319,13 @@ def _key(box: Any) -> Part:
     return Panel(box, up=(len(ROWS) - 0.5, -0.5), axes=""), samples, []
 
 
-def _density(state: TwoExpertsState, box: Any) -> Part:
+def _density(state: TwoExpertsState, box: Box) -> Part:
     top = 1.12 * max(0.12, *(p.max() for _, p in state.density.values()))
     panel = Panel(box, "What each rule believes", state.z_range, (0, top), ylabel="density",
                   ticks=({}, None))  # fmt: skip
     layers = {
         name: curve("density", *state.density[name], STYLES[name],
-                    **(dict(width=1.5, fill=0.17) if name in DRAWN[:2] else dict(width=2.6)))
+                    width=1.5 if name in DRAWN[:2] else 2.6, fill=0.17 * (name in DRAWN[:2]))
         for name in ROWS
     }  # fmt: skip
     layers["theta"] = _upright("density", state.theta, panel.up)
@@ -332,20 +334,18 @@ def _density(state: TwoExpertsState, box: Any) -> Part:
     return panel, layers, [Label(state.theta, 0.97 * top, theta, side=side)]
 
 
-def _rows(state: TwoExpertsState, box: Any) -> Part:
+def _rows(state: TwoExpertsState, box: Box) -> Part:
     low, high = state.z_range
     panel = Panel(box, "", (low, high), (len(ROWS) - 0.5, -0.5), "z",
                   ticks=(_step(high - low), {}), axes="x")  # fmt: skip
     layers = {"theta": _upright("rows", state.theta, panel.up)}
+    labels = []
     for row, name in enumerate(ROWS):
         style, mean, std = STYLES[name], state.mean[name], state.std[name]
-        layers[f"{name} bar"] = Layer("rows", [mean - std, mean + std], [row, row], style.color,
-                                      width=2.4)  # fmt: skip
+        layers[f"{name} bar"] = curve("rows", [mean - std, mean + std], [row, row], style,
+                                      dash="solid", width=2.4)  # fmt: skip
         layers[name] = point("rows", mean, row, style, size=10.5)
-    labels = [
-        Label(low, row, STYLES[name].label, STYLES[name].text, "left", (-33, 0), bold=True)
-        for row, name in enumerate(ROWS)
-    ]
+        labels.append(Label(low, row, style.label, style.text, "left", (-33, 0), bold=True))
     note = "mean ± 1 standard deviation"
     labels.append(Label(low, len(ROWS) - 0.5, note, NOTE, "below right", (-4, -44), 12))
     return panel, layers, labels
@@ -394,7 +394,7 @@ def _limits(state: TwoExpertsState) -> Limits:
 
 
 def _plane(
-    state: TwoExpertsState, name: str, box: Any, height: int, limits: Limits | None = None
+    state: TwoExpertsState, name: str, box: Box, height: int, limits: Limits | None = None
 ) -> Part:
     across, up = limits or _limits(state)
     step = _step(across[1] - across[0])
@@ -427,7 +427,7 @@ def _plane_names(state: TwoExpertsState, panel: Panel) -> list[Name]:
     fits_right, fits_left = max(where) <= right - room, min(where) >= left + room
     to_right = fits_right if fits_right != fits_left else state.mu[1] >= state.mu[0]
     side, nearest, sign = ("right", max, 1.0) if to_right else ("left", min, -1.0)
-    heights = kept_apart(where, 16 * (right - left) / ((panel.box[1] - panel.box[0]) * WIDTH))
+    heights = kept_apart(where, 16 / panel.pixels(HEIGHT)[1][0])
     names: list[Name] = [
         (f"{ON_DIAGONAL[rule]} {number(at, 2)}", STYLES[rule].text,
          [(nearest(at, height), height, side, 9 * sign, 0.0)])
@@ -441,7 +441,7 @@ def _plane_names(state: TwoExpertsState, panel: Panel) -> list[Name]:
     return names
 
 
-def _weights(state: TwoExpertsState, box: Any, height: int, xlabel: str = "correlation ρ") -> Part:
+def _weights(state: TwoExpertsState, box: Box, height: int, xlabel: str = "correlation ρ") -> Part:
     panel = Panel(box, "Weights in CoDE", RHO_RANGE, WEIGHT_RANGE, xlabel, ticks=(0.5, 1))
     lowest, less, flips = WEIGHT_RANGE[0], state.less_certain, state.flips_at
     layers = {
@@ -469,7 +469,7 @@ def _weights(state: TwoExpertsState, box: Any, height: int, xlabel: str = "corre
     return panel, layers, best_labels(panel, height, lines, names)
 
 
-def _variance(state: TwoExpertsState, box: Any) -> Part:
+def _variance(state: TwoExpertsState, box: Box) -> Part:
     best, product = min(state.sigma) ** 2, state.variance["poe"]
     up = (0.0, 1.34 * best)
     panel = Panel(box, "Variance of CoDE", RHO_RANGE, up, "correlation ρ", ticks=(0.5, None))
@@ -511,14 +511,20 @@ def reading(state: TwoExpertsState) -> str:
             f"ρ is {above} {flips_at}: expert {less}, the less certain one, has weight {share}, "
             f"and CoDE’s mean {mean} lies {where}."
         )
-    variance, error = state.variance["poe"], state.expected_error["poe"]
     if abs(state.rho) < 5e-4:
         return f"{first} At ρ = 0 CoDE is PoE."
-    verdict = "too sure" if variance < error else "not sure enough"
+    says, errs = state.variance["poe"], state.expected_error["poe"]
     return (
-        f"{first} PoE reports a variance of {number(variance)}; if Σ holds, its expected squared "
-        f"error is {number(error)}: {verdict}."
+        f"{first} PoE reports a variance of {number(says)}; if Σ holds, its expected squared "
+        f"error is {number(errs)}: {verdict(says, errs, 0.0)}."
     )
+
+
+def verdict(says: float, errs: float, slack: float = 0.02) -> str:
+    """Whether a variance is what the squared error is, to within a share of it."""
+    if abs(says - errs) < slack * errs:
+        return "honest"
+    return "too sure" if says < errs else "not sure enough"
 
 
 # ---- controls
@@ -564,12 +570,17 @@ class TwoExperts(Explorer):
     def table(self, state: TwoExpertsState) -> Table:
         """Every rule's mean, spread, honesty, weights and distance from the truth."""
         columns = (state.mean, state.std, state.variance, state.expected_error)
-        rows = [
-            [STYLES[n].label, *(number(value) for value in
-             (*(column[n] for column in columns), *state.weights[n], state.misses[n]))]
-            for n in DRAWN
-        ]  # fmt: skip
-        return HEADER, rows, [STYLES[name].color for name in DRAWN]
+        return rule_table(HEADER, {
+            name: map(number, (*(column[name] for column in columns), *state.weights[name],
+                               state.misses[name]))
+            for name in DRAWN
+        })  # fmt: skip
+
+
+def rule_table(header: Sequence[str], cells: Mapping[str, Iterable[str]]) -> Table:
+    """A row for each rule, after its name, in its colour."""
+    rows = [[STYLES[name].label, *texts] for name, texts in cells.items()]
+    return header, rows, [STYLES[name].color for name in cells]
 
 
 def predict_the_mean(mu: Pair, variance: Pair, theta: float) -> Prediction:
@@ -590,18 +601,17 @@ def predict_the_mean(mu: Pair, variance: Pair, theta: float) -> Prediction:
 
 def question_picture(state: TwoExpertsState) -> Picture:
     """The two experts alone, and a question mark: nothing that a prediction could read off."""
-    panel, layers, _ = _density(state, _box(40, 1050, 14, 220, 270))
-    experts = {name: replace(layers[name], width=2.2) for name in DRAWN[:2]}
-    peaks = [experts[name].y.max() for name in DRAWN[:2]]
-    up = (0.0, 1.22 * max(peaks))
-    labels = [
-        Label(state.mu[i], peaks[i], f"{STYLES[name].label} says {number(state.mu[i], 0)}, "
-              f"± {number(state.sigma[i], 2)}", STYLES[name].text, "above", (0, 5), 14, True)
-        for i, name in enumerate(DRAWN[:2])
-    ]  # fmt: skip
-    labels.append(Label(sum(state.mu) / 2, 0.68 * up[1], "?", CODE.color, "centre", size=60))
-    panel = Panel(panel.box, "", panel.across, up, "z", ticks=(2, {}), axes="x")
-    said = " and ".join(label.text for label in labels[:2])
+    peaks = [state.density[name][1].max() for name in DRAWN[:2]]
+    panel = Panel(_box(40, 1050, 14, 220, 270), "", state.z_range, (0.0, 1.22 * max(peaks)), "z",
+                  ticks=(2, {}), axes="x")  # fmt: skip
+    experts, labels = {}, []
+    for name, says, sigma, peak in zip(DRAWN, state.mu, state.sigma, peaks, strict=False):
+        style = STYLES[name]
+        experts[name] = curve("density", *state.density[name], style, width=2.2, fill=0.17)
+        text = f"{style.label} says {number(says, 0)}, ± {number(sigma, 2)}"
+        labels.append(Label(says, peak, text, style.text, "above", (0, 5), 14, True))
+    said = " and ".join(label.text for label in labels)
+    labels.append(Label(sum(state.mu) / 2, 0.68 * panel.up[1], "?", CODE.color, "centre", size=60))
     alt = f"Two bell curves over the number line: {said}. Between them a question mark."
     return _assembled(270, {"density": (panel, experts, labels)}, "Two experts disagree", alt)
 
@@ -648,11 +658,10 @@ def honesty_picture(reported: Mapping[str, float], actual: Mapping[str, float]) 
         layers[name] = curve("honesty", [says, errs], [row, row], style, dash="solid", width=2.6)
         layers[f"{name} reported"] = point("honesty", says, row, style, size=21, opacity=0.4)
         layers[f"{name} actual"] = point("honesty", errs, row, style, size=11)
-        verdict = "too sure" if says < errs else "not sure enough"
-        verdict = "honest" if abs(says - errs) < 0.02 * errs else verdict
+        found = verdict(says, errs)
         labels.append(Label(0, row, style.label, style.text, "left", (-6, 0), bold=True))
-        labels.append(Label(max(says, errs), row, verdict, style.text, "right", (14, 0)))
-        told.append(f"{style.label} reports {number(says, 2)}, errs {number(errs, 2)}: {verdict}")
+        labels.append(Label(max(says, errs), row, found, style.text, "right", (14, 0)))
+        told.append(f"{style.label} reports {number(says, 2)}, errs {number(errs, 2)}: {found}")
     alt = "Reported variance against mean squared error. " + "; ".join(told) + "."
     return _assembled(height, {"honesty": (panel, layers, labels)}, "Who is honest?", alt)
 

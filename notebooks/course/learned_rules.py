@@ -51,7 +51,7 @@ from mmvae_core.pictures.exercises import Prediction
 from mmvae_core.pictures.explorer import Explorer
 from mmvae_core.pictures.page import Table
 from mmvae_core.pictures.paper import save
-from mmvae_core.pictures.picture import Label, Layer, Panel, Picture
+from mmvae_core.pictures.picture import Label, Layer, Panel, Picture, curve, point
 from mmvae_core.pictures.places import Name, best_labels, kept_apart
 from mmvae_core.pictures.style import INK, MUTED, NOTE, Still, number, theme
 from mmvae_core.pictures.style import STYLES as EVERY_STYLE
@@ -91,7 +91,7 @@ STORED: dict[str, tuple[float, str]] = {
 FIGURES = Path(__file__).resolve().parents[2] / "figures"
 MU_RANGE = (-4.0, 4.0)  # of the plane and of the sliders
 GRID_POINTS = 25
-SLICE_POINTS = 61
+SLICE_POINTS = 81  # the slider's steps among them
 REACH = 4.5  # standard deviations of a density that are drawn
 
 _PAIR = torch.ones(1, 2, dtype=torch.bool)
@@ -320,12 +320,13 @@ def plane(
     rule: Aggregate, sigma: Pair, mu_1: Array, mu_2: Array
 ) -> tuple[Float[Tensor, "G_2 G_1"], Float[Tensor, "G_2 G_1"]]:
     """Mean and standard deviation of a rule for every pair (μ₁, μ₂), rows by μ₂."""
-    up, across = torch.meshgrid(torch.from_numpy(mu_2), torch.from_numpy(mu_1), indexing="ij")
-    loc = torch.stack([across.flatten(), up.flatten()])[..., None]  # (2, G, 1)
-    scale = torch.tensor(sigma, dtype=torch.float64)[:, None, None].expand_as(loc)
-    with torch.no_grad():
+    pairs = np.stack([part.ravel() for part in np.meshgrid(mu_1, mu_2)])  # (2, G)
+    loc = torch.from_numpy(pairs)[..., None]
+    scale = torch.tensor(sigma, dtype=loc.dtype)[:, None, None].expand_as(loc)
+    with torch.inference_mode():
         mean, std = _in_its_precision(rule, loc, scale, _PAIR)
-    return mean.view(up.shape), std.view(up.shape)
+    shape = len(mu_2), len(mu_1)
+    return mean.view(shape), std.view(shape)
 
 
 # --- state ----------------------------------------------------------------------------------------
@@ -399,18 +400,22 @@ def learned_rules_state(
     mean = {"expert_1": float(mu[0]), "expert_2": float(mu[1])}
     std = {"expert_1": pair[0], "expert_2": pair[1]}
     slice_mean, slice_std = {}, {}
+    near = int(np.abs(LINE - mu[0]).argmin())
     for name, rule in consensus.items():
-        here = (part.item() for part in plane(rule, pair, np.array([mu[0]]), np.array([mu[1]])))
-        mean[name], std[name] = here
-        slice_mean[name], slice_std[name] = _slice(rule, pair, float(mu[1]))
+        cut = slice_mean[name], slice_std[name] = _slice(rule, pair, float(mu[1]))
+        if abs(LINE[near] - mu[0]) < 1e-9:  # on the slider's steps it has been asked already
+            mean[name], std[name] = (float(part[near]) for part in cut)
+        else:
+            here = plane(rule, pair, np.array([mu[0]]), np.array([mu[1]]))
+            mean[name], std[name] = (part.item() for part in here)
     low, high = world.scales
     scales_seen = low <= min(sigma) and max(sigma) <= high
     cov = world.statement_covariance(sigma)
     radius = -2 * math.log(1 - COVERED)  # the chi-square quantile of two dimensions
-    point = np.array(mu, dtype=float)
+    said = np.array(mu, dtype=float)
     return LearnedRulesState(
         mu=(float(mu[0]), float(mu[1])),
-        sigma=(float(sigma[0]), float(sigma[1])),
+        sigma=pair,
         noise_correlation=float(world.noise_correlation),
         shown=shown,
         mean=mean,
@@ -421,7 +426,7 @@ def learned_rules_state(
         surface=_surface(consensus[shown], pair),
         exact_surface=_surface(world.posterior, pair),
         ellipse=_ellipse(cov, radius) if scales_seen else np.empty((2, 0)),
-        depth=1 - math.exp(-0.5 * float(point @ np.linalg.solve(cov, point))),
+        depth=1 - math.exp(-0.5 * float(said @ np.linalg.solve(cov, said))),
         scales_seen=scales_seen,
         grid_slice=LINE,
         slice_mean=slice_mean,
@@ -436,7 +441,15 @@ GRID, LINE = np.linspace(*MU_RANGE, GRID_POINTS), np.linspace(*MU_RANGE, SLICE_P
 # What the experts say moves far more often than how sure they are: rules are asked once for each.
 @lru_cache(maxsize=256)
 def _surface(rule: Aggregate, sigma: Pair) -> Array:
-    return plane(rule, sigma, GRID, GRID)[0].numpy()
+    if not isinstance(rule, SumPooling):
+        return plane(rule, sigma, GRID, GRID)[0].numpy()
+    # Its experts need not be pairs: 2 G of them, and every pair a subset, is a tenth of the work.
+    own = torch.eye(GRID_POINTS, dtype=torch.bool)
+    pairs = torch.cat([own.repeat(GRID_POINTS, 1), own.repeat_interleave(GRID_POINTS, 0)], dim=1)
+    loc = torch.from_numpy(np.tile(GRID, 2))[:, None, None]
+    scale = torch.tensor(sigma, dtype=loc.dtype).repeat_interleave(GRID_POINTS)[:, None, None]
+    with torch.inference_mode():
+        return _in_its_precision(rule, loc, scale, pairs)[0].view(GRID_POINTS, -1).numpy()
 
 
 @lru_cache(maxsize=1024)
@@ -481,8 +494,7 @@ SEEN = "#0072B2"  # what training has covered
 HEIGHT = 430
 LEVELS = np.arange(-4.0, 4.1)  # of the mean, whose contours are drawn in the plane
 ERROR_RANGE = (-1.5, 1.5)
-ROWS = DRAWN
-ROW_RANGE = (len(ROWS) + 0.6, 0.4)  # rows are counted from the top, from 1
+ROW_RANGE = (len(DRAWN) + 0.6, 0.4)  # rows are counted from the top, from 1
 STYLES = EVERY_STYLE | {"learned_rho": EVERY_STYLE["code_learned_rho"]}
 LEARNED = ("sum_pooling", "self_attention", "learned_rho")
 
@@ -508,13 +520,12 @@ def learned_rules_picture(state: LearnedRulesState) -> Picture:
                        MU_RANGE, MU_RANGE, "what expert 1 says", "what expert 2 says", (1.0, 1.0)),
     }  # fmt: skip
     layers = _density_layers(state) | _plane_layers(state) | _slice_layers(state)
+    curves = [layer for layer in layers.values() if layer.panel == "density"]
     labels = {
-        "density": best_labels(
-            panels["density"], HEIGHT, _lines(layers, "density"), [_seen_name(state)]
-        ),
+        "density": best_labels(panels["density"], HEIGHT, curves, [_seen_name(state)]),
         "names": [
             Label(1.0, row, STYLES[name].label, STYLES[name].text, "left")
-            for row, name in enumerate(ROWS, 1)
+            for row, name in enumerate(DRAWN, 1)
         ],
         "plane": _plane_labels(state),
     }
@@ -542,65 +553,53 @@ def learned_rules_reading(state: LearnedRulesState) -> str:
 
 
 def _density_layers(state: LearnedRulesState) -> dict[str, Layer]:
-    layers: dict[str, Layer] = {}
-    for name in ("expert_1", "expert_2"):
-        x, y = state.density[name]
-        layers[f"density {name}"] = Layer("density", x, y, STYLES[name].color,
-                                          STYLES[name].dash, 1.4, fill=0.14)  # fmt: skip
-    for name in reversed(DRAWN[2:]):
-        style = STYLES[name]
-        layers[f"density {name}"] = Layer("density", *state.density[name], style.color, style.dash,
-                                          3.0 if name == "exact" else 2.2)  # fmt: skip
-    for row, name in enumerate(ROWS, 1):
-        style, mean, std = STYLES[name], state.mean[name], state.std[name]
+    layers = {}
+    for name in ("expert_1", "expert_2", *reversed(DRAWN[2:])):
+        look: dict[str, Any] = {"width": 3.0 if name == "exact" else 2.2}
+        if name.startswith("expert"):
+            look = {"width": 1.4, "fill": 0.14}
+        layers[f"density {name}"] = curve("density", *state.density[name], STYLES[name], **look)
+    for row, name in enumerate(DRAWN, 1):
+        mean, std, style = state.mean[name], state.std[name], STYLES[name]
         ends = np.clip([mean - std, mean + std], *MU_RANGE)
-        layers[f"row {name}"] = Layer("rows", ends, np.full(2, float(row)), style.color, style.dash)
-        layers[f"row mean {name}"] = Layer(
-            "rows", np.array([mean]), np.array([float(row)]), style.color, marker=style.marker,
-            size=9.0,
-        )  # fmt: skip
-    exact = state.mean["exact"]
-    layers["rows exact"] = Layer("rows", np.full(2, exact), np.array(ROW_RANGE), INK,
-                                 "dot", 1.1)  # fmt: skip
-    return layers
+        layers[f"row {name}"] = curve("rows", ends, [row, row], style)
+        layers[f"row mean {name}"] = point("rows", mean, row, style, size=9.0)
+    exact = [state.mean["exact"]] * 2
+    return layers | {"rows exact": Layer("rows", exact, ROW_RANGE, INK, "dot", 1.1)}
 
 
 def _plane_layers(state: LearnedRulesState) -> dict[str, Layer]:
     ellipse = state.ellipse if state.scales_seen else np.full((2, 2), np.nan)
-    ends = np.array(MU_RANGE)
+    lines, exact_lines = (_contours(s.tobytes()) for s in (state.surface, state.exact_surface))
     return {
-        "seen": Layer("plane", ellipse[0], ellipse[1], SEEN, width=1.2, fill=0.13, closed=True),
-        "diagonal": Layer("plane", ends, ends, MUTED, width=1.0),
-        "cut": Layer("plane", ends, np.full(2, state.mu[1]), MUTED, "dot", 1.3),
-        "contours": Layer("plane", *_contours(state.grid, state.surface),
-                          STYLES[state.shown].color, width=2.6),
-        "exact contours": Layer("plane", *_contours(state.grid, state.exact_surface), INK,
-                                width=1.0),
-        "point": Layer("plane", np.array([state.mu[0]]), np.array([state.mu[1]]), INK, marker="o",
-                       size=11.0),
-    }  # fmt: skip
+        "seen": Layer("plane", *ellipse, SEEN, width=1.2, fill=0.13, closed=True),
+        "diagonal": Layer("plane", MU_RANGE, MU_RANGE, MUTED, width=1.0),
+        "cut": Layer("plane", MU_RANGE, [state.mu[1]] * 2, MUTED, "dot", 1.3),
+        "contours": Layer("plane", *lines, STYLES[state.shown].color, width=2.6),
+        "exact contours": Layer("plane", *exact_lines, INK, width=1.0),
+        "point": Layer("plane", *state.mu, INK, marker="o", size=11.0),
+    }
 
 
 def _slice_layers(state: LearnedRulesState) -> dict[str, Layer]:
-    layers: dict[str, Layer] = {}
-    low, high = state.slice_seen or (np.nan, np.nan)
+    low, high = np.clip(state.slice_seen or (np.nan, np.nan), *MU_RANGE)
+    layers, now = {}, {}
     for panel, (bottom, top) in (("error", ERROR_RANGE), ("sure", (0.0, 1.0))):
-        box = np.clip([low, low, high, high], *MU_RANGE), np.array([bottom, top, top, bottom])
-        layers[f"{panel} seen"] = Layer(panel, *box, SEEN, width=0.0, fill=0.10, closed=True)
-    exact = state.slice_mean["exact"]
+        layers[f"{panel} seen"] = Layer(panel, [low, low, high, high], [bottom, top, top, bottom],
+                                        SEEN, width=0.0, fill=0.10, closed=True)  # fmt: skip
+        now[f"{panel} now"] = Layer(panel, [state.mu[0]] * 2, [bottom, top], INK, "dot", 1.2)
     for name in reversed(DRAWN[2:]):
-        style = STYLES[name]
-        width = 2.6 if name == "exact" else 2.0
-        error = state.slice_mean[name] - exact
-        outside = (error < ERROR_RANGE[0]) | (error > ERROR_RANGE[1])
-        layers[f"error {name}"] = Layer("error", state.grid_slice, np.where(outside, np.nan, error),
-                                        style.color, style.dash, width)  # fmt: skip
-        layers[f"sure {name}"] = Layer("sure", state.grid_slice, state.slice_std[name],
-                                       style.color, style.dash, width)  # fmt: skip
-    for panel, (bottom, top) in (("error", ERROR_RANGE), ("sure", (0.0, 1.0))):
-        layers[f"{panel} now"] = Layer(panel, np.full(2, state.mu[0]), np.array([bottom, top]), INK,
-                                       "dot", 1.2)  # fmt: skip
-    return layers
+        width, error = (
+            2.6 if name == "exact" else 2.0,
+            state.slice_mean[name] - state.slice_mean["exact"],
+        )
+        error = np.where(np.abs(error) > ERROR_RANGE[1], np.nan, error)
+        rows = {"error": error, "sure": state.slice_std[name]}
+        layers |= {
+            f"{panel} {name}": curve(panel, LINE, row, STYLES[name], width=width)
+            for panel, row in rows.items()
+        }
+    return layers | now
 
 
 def _plane_labels(state: LearnedRulesState) -> list[Label]:
@@ -619,13 +618,9 @@ def _plane_labels(state: LearnedRulesState) -> list[Label]:
 def _seen_name(state: LearnedRulesState) -> Name:
     left = state.mean["exact"] > 0
     x, side = (MU_RANGE[0] + 0.1, "right") if left else (MU_RANGE[1] - 0.1, "left")
-    word = "as in training" if state.seen else "unlike training"
-    top = _density_top(state)
-    return (
-        f"This pair is {word}",
-        SEEN if state.seen else STYLES["poe"].text,
-        [(x, 0.94 * top, side)],
-    )
+    word, color = ("as", SEEN) if state.seen else ("unlike", STYLES["poe"].text)
+    text = f"This pair is {word} {'in ' * state.seen}training"
+    return text, color, [(x, 0.94 * _density_top(state), side)]
 
 
 def _alt(state: LearnedRulesState) -> str:
@@ -640,19 +635,15 @@ def _alt(state: LearnedRulesState) -> str:
     )
 
 
-def _contours(
-    grid: np.ndarray, surface: np.ndarray, levels: Sequence[float] | np.ndarray = LEVELS
-) -> tuple[np.ndarray, np.ndarray]:
-    """All contour lines as one line with gaps (NaN)."""
-    generator = contourpy.contour_generator(grid, grid, surface)
+@lru_cache(maxsize=256)  # μ leaves them alone
+def _contours(surface: bytes) -> tuple[Array, Array]:
+    """All contour lines of a surface over the grid as one line with gaps (NaN)."""
+    values = np.frombuffer(surface).reshape(GRID_POINTS, GRID_POINTS)
+    generator = contourpy.contour_generator(GRID, GRID, values)
     gap = np.full((1, 2), np.nan)
-    pieces = [part for level in levels for line in generator.lines(level) for part in (line, gap)]
+    pieces = [part for level in LEVELS for line in generator.lines(level) for part in (line, gap)]
     x, y = np.concatenate([gap, *pieces]).T
     return x, y
-
-
-def _lines(layers: Mapping[str, Layer], panel: str) -> list[Layer]:
-    return [layer for layer in layers.values() if layer.panel == panel]
 
 
 def _density_top(state: LearnedRulesState) -> float:

@@ -340,7 +340,7 @@ def barycenters_picture(state: BarycentersState) -> Picture:
         "half": _half_plane(state, HALF_BOX, TALL, "As points, and paths between them"),
         "key": Panel((0.338, 0.61, 0.02, 0.335), "", (0.0, 1.0), (5.6, 0.4), axes=""),
     }  # fmt: skip
-    mixture_z = np.sort(np.concatenate([density(*expert)[0] for expert in experts]))
+    mixture_z = np.sort(np.concatenate([part.x for part in on_the_line.values() if part.fill]))
     mixture = normal_pdf(mixture_z[:, None], state.loc, state.scale) @ state.weights
     layers = {"density mixture": Layer("density", mixture_z, mixture, **_SHADE)} | on_the_line
     outlines = _outline(*state.plane_experts)

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import torch
-from course.learned_rules import NEW_RULES, NoisyReadings, excess_nats, fit, save_rules
+from course.noisy_readings import NEW_RULES, NoisyReadings, excess_nats, fit, save_rules
 from tqdm import tqdm
 
 from mmvae_core.aggregation import code_shared_prior, poe, poe_prior_once, wasserstein

@@ -122,25 +122,34 @@ def barycenters_state(
             f"2 to {MOST_EXPERTS} experts are needed, loc and scale of one length; "
             f"got {len(loc)} and {len(scale)}"
         )
-    mu, sigma = np.array(loc, dtype=float), np.array(scale, dtype=float)
-    lam = np.array(weights if weights and any(weights) else np.ones(len(mu)), dtype=float)
-    mean, std = _averages(mu, sigma, lam)
-    lam = lam / lam.sum()
-    moments = (np.array(list(part.values()))[:, None] for part in (mean, std))
-    tensors = [torch.from_numpy(value) for value in (*moments, mu, sigma)]
-    cost = {d: measure(*tensors).numpy() @ lam for d, measure in COSTS.items()}
+    lam = tuple(weights) if weights and any(weights) else (1.0,) * len(loc)
+    mean, std, cost = _on_the_line(tuple(loc), tuple(scale), lam)
+    mu, sigma, shares = (np.array(part, dtype=float) for part in (loc, scale, lam))
+    shares /= shares.sum()
     centres, cov = experts_in_the_plane(mu, sigma, tilt)
     plane: dict[str, Any] = {
-        rule: (lam @ centres, plane_wasserstein(cov, lam))
+        rule: (shares @ centres, plane_wasserstein(cov, shares))
         if rule == "wasserstein"
-        else tuple(part.numpy() for part in pool(*map(torch.from_numpy, (centres, cov, lam))))
+        else tuple(part.numpy() for part in pool(*map(torch.from_numpy, (centres, cov, shares))))
         for rule, pool in FULL_BARYCENTERS.items()
     }
     return BarycentersState(
-        mu, sigma, mean, std, _tracks(tuple(loc), tuple(scale)), weights=lam, plane=plane,
-        cost={q: {d: float(cost[d][i]) for d in COSTS} for i, q in enumerate(mean)},
-        plane_experts=(centres, cov),
+        mu, sigma, mean, std, _tracks(tuple(loc), tuple(scale)), weights=shares, cost=cost,
+        plane=plane, plane_experts=(centres, cov),
     )  # fmt: skip
+
+
+@lru_cache(maxsize=256)  # the tilt leaves it alone
+def _on_the_line(
+    loc: tuple[Number, ...], scale: tuple[Number, ...], weights: tuple[Number, ...]
+) -> tuple[dict[str, float], dict[str, float], dict[str, dict[str, float]]]:
+    """Mean and standard deviation of the average by every rule, and what each leaves."""
+    mu, sigma, lam = (np.array(part, dtype=float) for part in (loc, scale, weights))
+    mean, std = _averages(mu, sigma, lam)
+    moments = (np.array(list(part.values()))[:, None] for part in (mean, std))
+    tensors = [torch.from_numpy(value) for value in (*moments, mu, sigma)]
+    left = {d: measure(*tensors).numpy() @ lam / lam.sum() for d, measure in COSTS.items()}
+    return mean, std, {q: {d: float(left[d][i]) for d in COSTS} for i, q in enumerate(mean)}
 
 
 CHARTS: dict[str, tuple[Callable[..., tuple], Callable[..., tuple]]] = {
@@ -169,13 +178,16 @@ def average(rule: str, loc: Array, scale: Array, weights: Array) -> tuple[Any, A
         there, back = CHARTS[rule]
         return back(*((weights * part).sum(axis=0) for part in there(loc, scale)))
     if len(loc) == 2:
-        h = _half_plane_distance(loc[0], scale[0], loc[1], scale[1])
+        chord = np.hypot((loc[0] - loc[1]) / math.sqrt(2), scale[0] - scale[1])
+        h = np.maximum(2 * np.arcsinh(chord / (2 * np.sqrt(scale[0] * scale[1]))), 1e-9)
         return _matched(np.sinh(weights * h) / scale, loc, scale)
     mean, std = average("wasserstein", loc, scale, weights)
-    step = 1.0
+    share, step = weights / scale, 1.0
     while step > 1e-10:
-        h = _half_plane_distance(mean, std, loc, scale)
-        before, (mean, std) = (mean, std), _matched(weights / scale * h / np.sinh(h), loc, scale)
+        q = np.maximum(((mean - loc) ** 2 / 2 + (std - scale) ** 2) / (4 * std * scale), 1e-18)
+        root = np.sqrt(q)  # sinh(h / 2)
+        before = mean, std
+        mean, std = _matched(share * np.arcsinh(root) / (root * np.sqrt(1 + q)), loc, scale)
         step = max(abs(mean - before[0]), abs(std - before[1])) / std
     return mean, std
 
@@ -184,11 +196,6 @@ def _matched(share: Array, loc: Array, scale: Array) -> tuple[Any, Any]:
     share = share / share.sum(axis=0)
     mean = (share * loc).sum(axis=0)
     return mean, np.sqrt((share * (scale**2 + (loc - mean) ** 2 / 2)).sum(axis=0))
-
-
-def _half_plane_distance(loc_a: Any, scale_a: Any, loc_b: Any, scale_b: Any) -> Any:
-    chord = np.hypot((loc_a - loc_b) / math.sqrt(2), scale_a - scale_b)
-    return np.maximum(2 * np.arcsinh(chord / (2 * np.sqrt(scale_a * scale_b))), 1e-9)
 
 
 def _averages(loc: Array, scale: Array, weights: Array) -> list[dict[str, float]]:
@@ -206,25 +213,28 @@ def plane_wasserstein(cov: Array, weights: Array) -> Array:
     r"""Covariance of the 2-Wasserstein barycenter of Gaussians in the plane, ``[2, 2]``.
 
     The fixed point of ``geometry.full_wasserstein`` by the iteration of Álvarez-Esteban et al.,
-    "A fixed-point approach to barycenters in Wasserstein space", 2016:
+    "A fixed-point approach to barycenters in Wasserstein space", 2016,
 
-    .. math:: \Sigma \leftarrow \Sigma^{-1/2}\Big(\sum_m \lambda_m
-              (\Sigma^{1/2}\Sigma_m\Sigma^{1/2})^{1/2}\Big)^2\Sigma^{-1/2}.
+    .. math:: \Sigma \leftarrow H \Sigma H, \qquad H = \sum_m \lambda_m T_m,
+
+    with T_m the optimal map from Σ to expert m, of 2 × 2 matrices
+    :math:`(\Sigma_m + d_m \Sigma^{-1}) / \sqrt{\mathrm{tr}\,\Sigma\Sigma_m + 2 d_m}`,
+    :math:`d_m^2 = |\Sigma||\Sigma_m|`.
     """
-    total, step = np.einsum("m,mij->ij", weights, cov), 1.0
+    flat = cov.reshape(-1, 4)  # a row of numbers a matrix
+    dets = flat[:, 0] * flat[:, 3] - flat[:, 1] * flat[:, 2]
+    total, step = weights @ flat, 1.0
     while step > 1e-10:
-        root = _root(total)
-        middle = np.linalg.solve(root, np.einsum("m,mij->ij", weights, _root(root @ cov @ root)))
-        before, total = total, middle @ middle.T
-        step = np.abs(total - before).max() / np.trace(total)
-    return total
+        det = total[0] * total[3] - total[1] ** 2
+        d = np.sqrt(det * dets)
+        share = weights / np.sqrt(flat @ total + 2 * d)
+        h = (share @ flat + (share @ d / det) * total[::-1] * _ADJUGATE).reshape(2, 2)
+        before, total = total, (h @ total.reshape(2, 2) @ h).ravel()
+        step = np.abs(total - before).max() / (total[0] + total[3])
+    return total.reshape(2, 2)
 
 
-def _root(a: Array) -> Array:
-    """The roots of 2 × 2 matrices: (A + √|A| I) / √(tr A + 2 √|A|)."""
-    det = np.sqrt(a[..., 0, 0] * a[..., 1, 1] - a[..., 0, 1] * a[..., 1, 0])[..., None, None]
-    trace = (a[..., 0, 0] + a[..., 1, 1])[..., None, None]
-    return (a + det * np.eye(2)) / np.sqrt(trace + 2 * det)
+_ADJUGATE = np.array([1.0, -1.0, -1.0, 1.0])  # signs of the transposed cofactors
 
 
 def experts_in_the_plane(loc: Array, scale: Array, tilt: Number) -> tuple[Array, Array]:
@@ -330,7 +340,7 @@ def barycenters_picture(state: BarycentersState) -> Picture:
         "half": _half_plane(state, HALF_BOX, TALL, "As points, and paths between them"),
         "key": Panel((0.338, 0.61, 0.02, 0.335), "", (0.0, 1.0), (5.6, 0.4), axes=""),
     }  # fmt: skip
-    mixture_z = np.sort(np.concatenate([density(*expert)[0] for expert in experts]))
+    mixture_z = np.sort(np.concatenate([part.x for part in on_the_line.values() if part.fill]))
     mixture = normal_pdf(mixture_z[:, None], state.loc, state.scale) @ state.weights
     layers = {"density mixture": Layer("density", mixture_z, mixture, **_SHADE)} | on_the_line
     outlines = _outline(*state.plane_experts)

@@ -1,31 +1,13 @@
-r"""Learned rules in a world with an answer: notebook 05 from training to its pictures.
+"""Notebook 05: rules that were learned, beside fixed ones and the exact answer, in pictures.
 
-One latent number and M noisy readings of it,
-
-.. math:: z \sim N(0, 1), \qquad x_m = z + \sqrt{v_m}\, n_m, \qquad
-          n \sim N(0, (1-c) I + c\, 1 1^T),
-
-every reading with a variance :math:`v_m` of its own, drawn anew for every sample. An expert sees
-one reading and answers exactly, :math:`p(z|x_m) = N(\mu_m, \sigma_m^2)` with
-:math:`\mu_m = x_m/(1+v_m)` and :math:`\sigma_m^2 = v_m/(1+v_m)`. So a rule is given the pairs
-:math:`(\mu_m, \sigma_m)`, and the best it can answer is known: undo the prior in each expert, join
-the readings as CoDE with correlation c, and count the prior once (:meth:`NoisyReadings.posterior`).
-With c = 0 this is the product of experts with the prior counted once; with c > 0 it is none of the
-library's rules.
-
-A rule q is trained on pairs of experts and truth, to make :math:`E \log q(z | S)` large. What it
-lacks is a divergence,
-
-.. math:: E \log p(z|x_S) - E \log q(z|S) = E\, \mathrm{KL}(p(z|x_S) \,\|\, q(\cdot|S)) \ge 0,
-
-in nats, and is computed in closed form (:func:`excess_nats`).
+The world, its exact answer and how rules are trained and judged: :mod:`course.noisy_readings`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -35,298 +17,49 @@ import contourpy
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
-from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
-from torch import Generator, Tensor, nn
-from torch.distributions import Normal
+from torch import nn
 
 from course.identifiability import draw_identifiability
-from mmvae_core.aggregation import Aggregate, Gaussians, code, poe, wasserstein
-from mmvae_core.learned import LearnedCode, SelfAttention, SumPooling
+from course.noisy_readings import (
+    MAX_EXPERTS,
+    Array,
+    NoisyReadings,
+    Pair,
+    in_its_precision,
+    plane,
+    trained_worlds,
+)
+from mmvae_core.aggregation import Aggregate, poe, wasserstein
+from mmvae_core.learned import SumPooling
 from mmvae_core.pictures.controls import Choice, Range
 from mmvae_core.pictures.exercises import Prediction
 from mmvae_core.pictures.explorer import Explorer
 from mmvae_core.pictures.page import Table
 from mmvae_core.pictures.paper import save
-from mmvae_core.pictures.picture import Label, Layer, Panel, Picture
+from mmvae_core.pictures.picture import Label, Layer, Panel, Picture, curve, point
 from mmvae_core.pictures.places import Name, best_labels, kept_apart
 from mmvae_core.pictures.style import INK, MUTED, NOTE, Still, number, theme
 from mmvae_core.pictures.style import STYLES as EVERY_STYLE
 
-__all__ = ["DRAWN", "NEW_RULES", "LearnedRules", "LearnedRulesState", "NoisyReadings",
-           "draw_errors", "draw_excess", "draw_question", "draw_training", "exact_loss",
-           "excess_nats", "fit", "learned_rules_picture", "learned_rules_reading",
-           "learned_rules_state", "load_rules", "plane", "predict_the_stranger", "save_all",
-           "save_rules", "trained_worlds"]  # fmt: skip
+__all__ = ["DRAWN", "LearnedRules", "LearnedRulesState", "draw_errors", "draw_excess",
+           "draw_question", "draw_training", "learned_rules_picture", "learned_rules_reading",
+           "learned_rules_state", "predict_the_stranger", "save_all"]  # fmt: skip
 
-Array = NDArray[np.float64]
-Number: TypeAlias = float | int
-Pair: TypeAlias = tuple[Number, Number]
-Worlds: TypeAlias = Mapping[str, tuple["NoisyReadings", Mapping[str, nn.Module]]]
+Worlds: TypeAlias = Mapping[str, tuple[NoisyReadings, Mapping[str, nn.Module]]]
 
-MAX_EXPERTS = 5  # what the rules are trained on: sets of one to five
-VARIANCES = (0.25, 4.0)  # of the noise of a reading, in training
 COVERED = 0.95  # share of the training pairs inside the ellipse that is drawn
-
-NEW_RULES: dict[str, Callable[[], nn.Module]] = {
-    "learned_rho": lambda: LearnedCode(MAX_EXPERTS),
-    "sum_pooling": lambda: SumPooling(1, 64, bounded=True),
-    "self_attention": lambda: SelfAttention(1, 32, heads=4, layers=2, bounded=True),
-}
-"""The rules of the notebook that are trained, each as it is before training."""
 
 DRAWN = ("expert_1", "expert_2", "exact", "sum_pooling", "self_attention", "learned_rho", "poe",
          "wasserstein")  # fmt: skip
 """What the picture shows, in the order of its table."""
 
-STORED: dict[str, tuple[float, str]] = {
-    "independent noises": (0.0, "05_rules_c0.safetensors"),
-    "correlated noises": (0.6, "05_rules_c6.safetensors"),
-}
-"""The worlds of the notebook: correlation of the noises, and where its rules are kept."""
-
 FIGURES = Path(__file__).resolve().parents[2] / "figures"
 MU_RANGE = (-4.0, 4.0)  # of the plane and of the sliders
 GRID_POINTS = 25
-SLICE_POINTS = 61
+SLICE_POINTS = 81  # the slider's steps among them
 REACH = 4.5  # standard deviations of a density that are drawn
-
-_PAIR = torch.ones(1, 2, dtype=torch.bool)
-
-
-@dataclass(frozen=True)
-class NoisyReadings:
-    """A latent number, noisy readings of it, and an exact expert on each.
-
-    Args:
-        noise_correlation: c, the correlation of the noises of two readings, in [0, 1).
-        variances: the range that the noise variances come from, uniform in their logarithm.
-
-    Raises:
-        ValueError: a correlation or a range that is none.
-
-    >>> world = NoisyReadings(noise_correlation=0.0)
-    >>> loc, scale = torch.zeros(2, 1), torch.full((2, 1), 0.5).sqrt()  # two experts, v = 1
-    >>> _, std = world.posterior(loc, scale, torch.tensor([[True, True]]))
-    >>> round(std.item() ** 2, 4)
-    0.3333
-    """
-
-    noise_correlation: Number = 0.0
-    variances: Pair = VARIANCES
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.noise_correlation < 1:
-            raise ValueError(f"noise_correlation must lie in [0, 1); got {self.noise_correlation}")
-        low, high = self.variances
-        if not 0 < low <= high < math.inf:
-            raise ValueError(f"variances must be a range of positive numbers; got {low}, {high}")
-
-    @property
-    def scales(self) -> tuple[float, float]:
-        """The range of the experts' standard deviations."""
-        low, high = (math.sqrt(v / (1 + v)) for v in self.variances)
-        return low, high
-
-    def sample(
-        self, num_experts: int, count: int, generator: Generator | None = None
-    ) -> tuple[Float[Tensor, "B 1"], Float[Tensor, "M B 1"], Float[Tensor, "M B 1"]]:
-        """``count`` latents, and what ``num_experts`` experts say of each: z, loc, scale."""
-        c, (low, high) = self.noise_correlation, (math.log(v) for v in self.variances)
-        z = torch.randn(count, 1, generator=generator)
-        share = torch.rand(num_experts, count, 1, generator=generator)
-        v = torch.exp(low + (high - low) * share)
-        own = torch.randn(num_experts, count, 1, generator=generator)
-        common = torch.randn(count, 1, generator=generator)
-        x = z + v.sqrt() * (math.sqrt(1 - c) * own + math.sqrt(c) * common)
-        return z, x / (1 + v), (v / (1 + v)).sqrt()
-
-    def posterior(
-        self,
-        loc: Float[Tensor, "M *shape"],
-        scale: Float[Tensor, "M *shape"],
-        cond: Bool[Tensor, "K M *batch"],
-    ) -> Gaussians:
-        r"""The exact answer p(z|x_S), as a rule: it knows c, and that experts share a prior.
-
-        With readings :math:`x_m = \mu_m/(1-\sigma_m^2)`, :math:`v_m = \sigma_m^2/(1-\sigma_m^2)`
-        joined by CoDE at correlation c into N(B/A, 1/A),
-
-        .. math:: p(z|x_S) = N\big(B/(1 + A),\; 1/(1 + A)\big).
-
-        Raises:
-            ValueError: as :func:`mmvae_core.aggregation.code`, and for scales not below 1.
-        """
-        if not (scale < 1).all():
-            raise ValueError(
-                "an exact expert under the prior N(0, 1) has a scale below 1; "
-                f"got {scale.max().item():.4g}"
-            )
-        left = 1 - scale.square()  # what a reading takes away from the prior's variance
-        mean, std = code(loc / left, scale / left.sqrt(), cond, rho=float(self.noise_correlation))
-        precision = std.square().reciprocal()
-        return mean * precision / (1 + precision), (1 + precision).rsqrt()
-
-    def statement_covariance(self, sigma: Pair) -> Array:
-        r"""Covariance of what two experts of these scales say, (μ₁, μ₂), over the samples.
-
-        :math:`\mathrm{Var}\,\mu_i = 1 - \sigma_i^2` and
-        :math:`\mathrm{Cov} = (1-\sigma_1^2)(1-\sigma_2^2)(1 + c\sqrt{v_1 v_2})`.
-        """
-        left = 1 - np.square(np.asarray(sigma, dtype=float))
-        v = 1 / left - 1
-        cov = left[0] * left[1] * (1 + self.noise_correlation * math.sqrt(v[0] * v[1]))
-        return np.array([[left[0], cov], [cov, left[1]]])
-
-
-# --- training -------------------------------------------------------------------------------------
-
-
-def fit(
-    rule: nn.Module,
-    world: NoisyReadings,
-    *,
-    steps: int = 2000,
-    batch_size: int = 512,
-    learning_rate: Number = 3e-3,
-    seed: int = 0,
-    progress: Callable[[int, float], None] | None = None,
-) -> list[float]:
-    """Train ``rule`` to name the truth: maximise E log q(z|S), S of one to five experts.
-
-    Every sample has a subset of its own, its size drawn uniformly: one row of masks ``[1, M, B]``.
-    The rule is changed in place.
-
-    Args:
-        steps, batch_size, learning_rate: of Adam; the rate rises and falls in one cycle.
-        seed: of samples and subsets. (What the rule starts from is the caller's.)
-        progress: called every 100 steps with the step and the mean loss since the last call.
-
-    Returns:
-        The losses, −log q(z|S) in nats, averaged over every 100 steps.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(rule.parameters(), lr=float(learning_rate), fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, float(learning_rate), total_steps=steps, pct_start=0.1
-    )
-    losses, total = [], 0.0
-    for step in range(1, steps + 1):
-        z, loc, scale = world.sample(MAX_EXPERTS, batch_size, generator)
-        size = torch.randint(1, MAX_EXPERTS + 1, (batch_size,), generator=generator)
-        place = torch.rand(MAX_EXPERTS, batch_size, generator=generator).argsort(0).argsort(0)
-        mean, std = rule(loc, scale, (place < size)[None])
-        loss = -Normal(mean, std, validate_args=False).log_prob(z).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        total += loss.item()
-        if step % 100 == 0:
-            losses.append(total / 100)
-            total = 0.0
-            if progress is not None:
-                progress(step, losses[-1])
-    return losses
-
-
-def save_rules(rules: Mapping[str, nn.Module], path: str | Path) -> None:
-    """Write the parameters of trained rules, each under its name and a dot."""
-    tensors = {
-        f"{name}.{key}": value.detach().float().contiguous()
-        for name, rule in rules.items()
-        for key, value in rule.state_dict().items()
-    }
-    save_file(tensors, str(path))
-
-
-def load_rules(path: str | Path) -> dict[str, nn.Module]:
-    """The rules that :func:`save_rules` wrote, in float64, as they were after training."""
-    tensors = load_file(str(path))
-    rules = {}
-    for name, new in NEW_RULES.items():
-        rule = new()
-        prefix = f"{name}."
-        rule.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        )
-        rules[name] = rule.double().eval().requires_grad_(False)
-    return rules
-
-
-def trained_worlds(
-    folder: str | Path,
-) -> dict[str, tuple[NoisyReadings, dict[str, nn.Module]]]:
-    """Both worlds of the notebook with the rules that were trained in each, by the world's name.
-
-    Args:
-        folder: where ``figures/make_05_learned_rules.py`` has put its files.
-    """
-    return {
-        name: (NoisyReadings(correlation), load_rules(Path(folder) / file))
-        for name, (correlation, file) in STORED.items()
-    }
-
-
-# --- judging --------------------------------------------------------------------------------------
-
-
-def excess_nats(
-    rule: Aggregate,
-    world: NoisyReadings,
-    num_experts: int,
-    *,
-    draws: int = 4000,
-    seed: int = 12345,
-) -> tuple[float, float]:
-    """How much a rule loses against the exact answer, E KL(p(z|x_S)‖q), with its standard error.
-
-    Args:
-        rule: in any precision; it is given float64 where it has no parameters.
-        world: where the experts come from. It need not be the world the rule was trained in.
-        num_experts: all of them are in the set.
-        draws: samples; the same ones for every rule, given world, number and ``seed``.
-
-    Returns:
-        Nats, never negative; 0 for the exact answer.
-    """
-    _, loc, scale = world.sample(num_experts, draws, torch.Generator().manual_seed(seed))
-    loc, scale = loc.double(), scale.double()
-    every = torch.ones(1, num_experts, dtype=torch.bool)
-    exact = Normal(*world.posterior(loc, scale, every))
-    with torch.no_grad():
-        mean, std = _in_its_precision(rule, loc, scale, every)
-    kl = torch.distributions.kl_divergence(exact, Normal(mean, std)).flatten()
-    return kl.mean().item(), (kl.std() / math.sqrt(draws)).item()
-
-
-def exact_loss(world: NoisyReadings, *, draws: int = 20_000, seed: int = 12345) -> float:
-    r"""What the loss of :func:`fit` is for the exact answer: the floor, in nats.
-
-    The posterior's entropy :math:`E\,\tfrac12\log(2\pi e\,\sigma^2)`, its mean over samples and
-    over the sizes of the set.
-    """
-    _, _, scale = world.sample(MAX_EXPERTS, draws, torch.Generator().manual_seed(seed))
-    scale = scale.double()
-    sizes = torch.arange(MAX_EXPERTS) < torch.arange(1, MAX_EXPERTS + 1)[:, None]
-    _, std = world.posterior(torch.zeros_like(scale), scale, sizes)
-    return (std.log().mean() + 0.5 * math.log(2 * math.pi * math.e)).item()
-
-
-def plane(
-    rule: Aggregate, sigma: Pair, mu_1: Array, mu_2: Array
-) -> tuple[Float[Tensor, "G_2 G_1"], Float[Tensor, "G_2 G_1"]]:
-    """Mean and standard deviation of a rule for every pair (μ₁, μ₂), rows by μ₂."""
-    up, across = torch.meshgrid(torch.from_numpy(mu_2), torch.from_numpy(mu_1), indexing="ij")
-    loc = torch.stack([across.flatten(), up.flatten()])[..., None]  # (2, G, 1)
-    scale = torch.tensor(sigma, dtype=torch.float64)[:, None, None].expand_as(loc)
-    with torch.no_grad():
-        mean, std = _in_its_precision(rule, loc, scale, _PAIR)
-    return mean.view(up.shape), std.view(up.shape)
-
 
 # --- state ----------------------------------------------------------------------------------------
 
@@ -380,7 +113,7 @@ def learned_rules_state(
     """Everything the picture of learned rules shows.
 
     Args:
-        rules: the trained rules, by name (:func:`load_rules`).
+        rules: the trained rules, by name (:func:`course.noisy_readings.load_rules`).
         world: the world they were trained in.
         mu, sigma: what two experts say and how sure they are; scales in (0, 1).
         shown: the rule whose error the plane shows.
@@ -399,18 +132,22 @@ def learned_rules_state(
     mean = {"expert_1": float(mu[0]), "expert_2": float(mu[1])}
     std = {"expert_1": pair[0], "expert_2": pair[1]}
     slice_mean, slice_std = {}, {}
+    near = int(np.abs(LINE - mu[0]).argmin())
     for name, rule in consensus.items():
-        here = (part.item() for part in plane(rule, pair, np.array([mu[0]]), np.array([mu[1]])))
-        mean[name], std[name] = here
-        slice_mean[name], slice_std[name] = _slice(rule, pair, float(mu[1]))
+        cut = slice_mean[name], slice_std[name] = _slice(rule, pair, float(mu[1]))
+        if abs(LINE[near] - mu[0]) < 1e-9:  # on the slider's steps it has been asked already
+            mean[name], std[name] = (float(part[near]) for part in cut)
+        else:
+            here = plane(rule, pair, np.array([mu[0]]), np.array([mu[1]]))
+            mean[name], std[name] = (part.item() for part in here)
     low, high = world.scales
     scales_seen = low <= min(sigma) and max(sigma) <= high
     cov = world.statement_covariance(sigma)
     radius = -2 * math.log(1 - COVERED)  # the chi-square quantile of two dimensions
-    point = np.array(mu, dtype=float)
+    said = np.array(mu, dtype=float)
     return LearnedRulesState(
         mu=(float(mu[0]), float(mu[1])),
-        sigma=(float(sigma[0]), float(sigma[1])),
+        sigma=pair,
         noise_correlation=float(world.noise_correlation),
         shown=shown,
         mean=mean,
@@ -421,7 +158,7 @@ def learned_rules_state(
         surface=_surface(consensus[shown], pair),
         exact_surface=_surface(world.posterior, pair),
         ellipse=_ellipse(cov, radius) if scales_seen else np.empty((2, 0)),
-        depth=1 - math.exp(-0.5 * float(point @ np.linalg.solve(cov, point))),
+        depth=1 - math.exp(-0.5 * float(said @ np.linalg.solve(cov, said))),
         scales_seen=scales_seen,
         grid_slice=LINE,
         slice_mean=slice_mean,
@@ -436,20 +173,21 @@ GRID, LINE = np.linspace(*MU_RANGE, GRID_POINTS), np.linspace(*MU_RANGE, SLICE_P
 # What the experts say moves far more often than how sure they are: rules are asked once for each.
 @lru_cache(maxsize=256)
 def _surface(rule: Aggregate, sigma: Pair) -> Array:
-    return plane(rule, sigma, GRID, GRID)[0].numpy()
+    if not isinstance(rule, SumPooling):
+        return plane(rule, sigma, GRID, GRID)[0].numpy()
+    # Its experts need not be pairs: 2 G of them, and every pair a subset, is a tenth of the work.
+    own = torch.eye(GRID_POINTS, dtype=torch.bool)
+    pairs = torch.cat([own.repeat(GRID_POINTS, 1), own.repeat_interleave(GRID_POINTS, 0)], dim=1)
+    loc = torch.from_numpy(np.tile(GRID, 2))[:, None, None]
+    scale = torch.tensor(sigma, dtype=loc.dtype).repeat_interleave(GRID_POINTS)[:, None, None]
+    with torch.inference_mode():
+        return in_its_precision(rule, loc, scale, pairs)[0].view(GRID_POINTS, -1).numpy()
 
 
 @lru_cache(maxsize=1024)
 def _slice(rule: Aggregate, sigma: Pair, mu_2: float) -> tuple[Array, Array]:
     mean, std = plane(rule, sigma, LINE, np.array([mu_2]))
     return mean[0].numpy(), std[0].numpy()
-
-
-def _in_its_precision(rule: Aggregate, loc: Tensor, scale: Tensor, cond: Tensor) -> Gaussians:
-    """Call a rule in the precision of its parameters, and answer in float64."""
-    parameter = next(iter(rule.parameters()), loc) if isinstance(rule, nn.Module) else loc
-    mean, std = rule(loc.to(parameter.dtype), scale.to(parameter.dtype), cond)
-    return mean.double(), std.double()
 
 
 def _kl(mean: dict[str, float], std: dict[str, float], name: str) -> float:
@@ -481,8 +219,7 @@ SEEN = "#0072B2"  # what training has covered
 HEIGHT = 430
 LEVELS = np.arange(-4.0, 4.1)  # of the mean, whose contours are drawn in the plane
 ERROR_RANGE = (-1.5, 1.5)
-ROWS = DRAWN
-ROW_RANGE = (len(ROWS) + 0.6, 0.4)  # rows are counted from the top, from 1
+ROW_RANGE = (len(DRAWN) + 0.6, 0.4)  # rows are counted from the top, from 1
 STYLES = EVERY_STYLE | {"learned_rho": EVERY_STYLE["code_learned_rho"]}
 LEARNED = ("sum_pooling", "self_attention", "learned_rho")
 
@@ -508,13 +245,12 @@ def learned_rules_picture(state: LearnedRulesState) -> Picture:
                        MU_RANGE, MU_RANGE, "what expert 1 says", "what expert 2 says", (1.0, 1.0)),
     }  # fmt: skip
     layers = _density_layers(state) | _plane_layers(state) | _slice_layers(state)
+    curves = [layer for layer in layers.values() if layer.panel == "density"]
     labels = {
-        "density": best_labels(
-            panels["density"], HEIGHT, _lines(layers, "density"), [_seen_name(state)]
-        ),
+        "density": best_labels(panels["density"], HEIGHT, curves, [_seen_name(state)]),
         "names": [
             Label(1.0, row, STYLES[name].label, STYLES[name].text, "left")
-            for row, name in enumerate(ROWS, 1)
+            for row, name in enumerate(DRAWN, 1)
         ],
         "plane": _plane_labels(state),
     }
@@ -542,65 +278,53 @@ def learned_rules_reading(state: LearnedRulesState) -> str:
 
 
 def _density_layers(state: LearnedRulesState) -> dict[str, Layer]:
-    layers: dict[str, Layer] = {}
-    for name in ("expert_1", "expert_2"):
-        x, y = state.density[name]
-        layers[f"density {name}"] = Layer("density", x, y, STYLES[name].color,
-                                          STYLES[name].dash, 1.4, fill=0.14)  # fmt: skip
-    for name in reversed(DRAWN[2:]):
-        style = STYLES[name]
-        layers[f"density {name}"] = Layer("density", *state.density[name], style.color, style.dash,
-                                          3.0 if name == "exact" else 2.2)  # fmt: skip
-    for row, name in enumerate(ROWS, 1):
-        style, mean, std = STYLES[name], state.mean[name], state.std[name]
+    layers = {}
+    for name in ("expert_1", "expert_2", *reversed(DRAWN[2:])):
+        look: dict[str, Any] = {"width": 3.0 if name == "exact" else 2.2}
+        if name.startswith("expert"):
+            look = {"width": 1.4, "fill": 0.14}
+        layers[f"density {name}"] = curve("density", *state.density[name], STYLES[name], **look)
+    for row, name in enumerate(DRAWN, 1):
+        mean, std, style = state.mean[name], state.std[name], STYLES[name]
         ends = np.clip([mean - std, mean + std], *MU_RANGE)
-        layers[f"row {name}"] = Layer("rows", ends, np.full(2, float(row)), style.color, style.dash)
-        layers[f"row mean {name}"] = Layer(
-            "rows", np.array([mean]), np.array([float(row)]), style.color, marker=style.marker,
-            size=9.0,
-        )  # fmt: skip
-    exact = state.mean["exact"]
-    layers["rows exact"] = Layer("rows", np.full(2, exact), np.array(ROW_RANGE), INK,
-                                 "dot", 1.1)  # fmt: skip
-    return layers
+        layers[f"row {name}"] = curve("rows", ends, [row, row], style)
+        layers[f"row mean {name}"] = point("rows", mean, row, style, size=9.0)
+    exact = [state.mean["exact"]] * 2
+    return layers | {"rows exact": Layer("rows", exact, ROW_RANGE, INK, "dot", 1.1)}
 
 
 def _plane_layers(state: LearnedRulesState) -> dict[str, Layer]:
     ellipse = state.ellipse if state.scales_seen else np.full((2, 2), np.nan)
-    ends = np.array(MU_RANGE)
+    lines, exact_lines = (_contours(s.tobytes()) for s in (state.surface, state.exact_surface))
     return {
-        "seen": Layer("plane", ellipse[0], ellipse[1], SEEN, width=1.2, fill=0.13, closed=True),
-        "diagonal": Layer("plane", ends, ends, MUTED, width=1.0),
-        "cut": Layer("plane", ends, np.full(2, state.mu[1]), MUTED, "dot", 1.3),
-        "contours": Layer("plane", *_contours(state.grid, state.surface),
-                          STYLES[state.shown].color, width=2.6),
-        "exact contours": Layer("plane", *_contours(state.grid, state.exact_surface), INK,
-                                width=1.0),
-        "point": Layer("plane", np.array([state.mu[0]]), np.array([state.mu[1]]), INK, marker="o",
-                       size=11.0),
-    }  # fmt: skip
+        "seen": Layer("plane", *ellipse, SEEN, width=1.2, fill=0.13, closed=True),
+        "diagonal": Layer("plane", MU_RANGE, MU_RANGE, MUTED, width=1.0),
+        "cut": Layer("plane", MU_RANGE, [state.mu[1]] * 2, MUTED, "dot", 1.3),
+        "contours": Layer("plane", *lines, STYLES[state.shown].color, width=2.6),
+        "exact contours": Layer("plane", *exact_lines, INK, width=1.0),
+        "point": Layer("plane", *state.mu, INK, marker="o", size=11.0),
+    }
 
 
 def _slice_layers(state: LearnedRulesState) -> dict[str, Layer]:
-    layers: dict[str, Layer] = {}
-    low, high = state.slice_seen or (np.nan, np.nan)
+    low, high = np.clip(state.slice_seen or (np.nan, np.nan), *MU_RANGE)
+    layers, now = {}, {}
     for panel, (bottom, top) in (("error", ERROR_RANGE), ("sure", (0.0, 1.0))):
-        box = np.clip([low, low, high, high], *MU_RANGE), np.array([bottom, top, top, bottom])
-        layers[f"{panel} seen"] = Layer(panel, *box, SEEN, width=0.0, fill=0.10, closed=True)
-    exact = state.slice_mean["exact"]
+        layers[f"{panel} seen"] = Layer(panel, [low, low, high, high], [bottom, top, top, bottom],
+                                        SEEN, width=0.0, fill=0.10, closed=True)  # fmt: skip
+        now[f"{panel} now"] = Layer(panel, [state.mu[0]] * 2, [bottom, top], INK, "dot", 1.2)
     for name in reversed(DRAWN[2:]):
-        style = STYLES[name]
-        width = 2.6 if name == "exact" else 2.0
-        error = state.slice_mean[name] - exact
-        outside = (error < ERROR_RANGE[0]) | (error > ERROR_RANGE[1])
-        layers[f"error {name}"] = Layer("error", state.grid_slice, np.where(outside, np.nan, error),
-                                        style.color, style.dash, width)  # fmt: skip
-        layers[f"sure {name}"] = Layer("sure", state.grid_slice, state.slice_std[name],
-                                       style.color, style.dash, width)  # fmt: skip
-    for panel, (bottom, top) in (("error", ERROR_RANGE), ("sure", (0.0, 1.0))):
-        layers[f"{panel} now"] = Layer(panel, np.full(2, state.mu[0]), np.array([bottom, top]), INK,
-                                       "dot", 1.2)  # fmt: skip
-    return layers
+        width, error = (
+            2.6 if name == "exact" else 2.0,
+            state.slice_mean[name] - state.slice_mean["exact"],
+        )
+        error = np.where(np.abs(error) > ERROR_RANGE[1], np.nan, error)
+        rows = {"error": error, "sure": state.slice_std[name]}
+        layers |= {
+            f"{panel} {name}": curve(panel, LINE, row, STYLES[name], width=width)
+            for panel, row in rows.items()
+        }
+    return layers | now
 
 
 def _plane_labels(state: LearnedRulesState) -> list[Label]:
@@ -619,13 +343,9 @@ def _plane_labels(state: LearnedRulesState) -> list[Label]:
 def _seen_name(state: LearnedRulesState) -> Name:
     left = state.mean["exact"] > 0
     x, side = (MU_RANGE[0] + 0.1, "right") if left else (MU_RANGE[1] - 0.1, "left")
-    word = "as in training" if state.seen else "unlike training"
-    top = _density_top(state)
-    return (
-        f"This pair is {word}",
-        SEEN if state.seen else STYLES["poe"].text,
-        [(x, 0.94 * top, side)],
-    )
+    word, color = ("as", SEEN) if state.seen else ("unlike", STYLES["poe"].text)
+    text = f"This pair is {word} {'in ' * state.seen}training"
+    return text, color, [(x, 0.94 * _density_top(state), side)]
 
 
 def _alt(state: LearnedRulesState) -> str:
@@ -640,19 +360,15 @@ def _alt(state: LearnedRulesState) -> str:
     )
 
 
-def _contours(
-    grid: np.ndarray, surface: np.ndarray, levels: Sequence[float] | np.ndarray = LEVELS
-) -> tuple[np.ndarray, np.ndarray]:
-    """All contour lines as one line with gaps (NaN)."""
-    generator = contourpy.contour_generator(grid, grid, surface)
+@lru_cache(maxsize=256)  # μ leaves them alone
+def _contours(surface: bytes) -> tuple[Array, Array]:
+    """All contour lines of a surface over the grid as one line with gaps (NaN)."""
+    values = np.frombuffer(surface).reshape(GRID_POINTS, GRID_POINTS)
+    generator = contourpy.contour_generator(GRID, GRID, values)
     gap = np.full((1, 2), np.nan)
-    pieces = [part for level in levels for line in generator.lines(level) for part in (line, gap)]
+    pieces = [part for level in LEVELS for line in generator.lines(level) for part in (line, gap)]
     x, y = np.concatenate([gap, *pieces]).T
     return x, y
-
-
-def _lines(layers: Mapping[str, Layer], panel: str) -> list[Layer]:
-    return [layer for layer in layers.values() if layer.panel == panel]
 
 
 def _density_top(state: LearnedRulesState) -> float:
@@ -761,7 +477,7 @@ def draw_question(world: NoisyReadings, count: int = 900, seed: int = 0) -> Stil
 
 
 def draw_errors(
-    worlds: Mapping[str, tuple[NoisyReadings, Mapping[str, nn.Module]]],
+    worlds: Worlds,
     sigma: tuple[float, float] = (0.8, 0.6),
 ) -> Still:
     """Learned mean minus exact mean over the plane: a column a rule, a row a world."""
@@ -793,7 +509,7 @@ def draw_training(losses: Sequence[float], floor: float) -> Still:
     """The loss of a rule in training, and what no rule can go below.
 
     Args:
-        losses: from :func:`mmvae_core.learned_rules.fit`, one for every 100 steps.
+        losses: from :func:`course.noisy_readings.fit`, one for every 100 steps.
         floor: the mean of −log p(z|x_S) under the exact answer, in nats.
     """
     with theme():

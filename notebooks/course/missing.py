@@ -358,8 +358,9 @@ def rates_picture(runs: Sequence[Run], panels: Mapping[str, str]) -> Still:
         figure, row = _panels(panels, 3.6)
         for axes, score in zip(row, panels, strict=True):
             for offset, recipe in zip((-2, -1, 0, 1, 2), RECIPES, strict=True):
-                style, values = STYLES[recipe], _by_rate(runs, recipe, score)
-                found = sorted(values)  # not every recipe was trained at every rate
+                style = STYLES[recipe]
+                values = {rate: _scores(runs, score, recipe=recipe, rate=rate) for rate in rates}
+                found = [rate for rate in rates if values[rate]]  # not every recipe has every rate
                 x = [rate + 0.006 * offset for rate in found]
                 if found:
                     axes.plot(x, [np.mean(values[rate]) for rate in found], color=style.color,
@@ -392,12 +393,9 @@ def training_sets_picture(
         for axes, score in zip(row, panels, strict=True):
             for offset, recipe in zip(np.linspace(-0.16, 0.16, len(recipes)), recipes, strict=True):
                 style = STYLES[recipe]
-                for place, wanted in enumerate(sets.values()):
-                    values = [
-                        run["scores"][score]
-                        for run in runs
-                        if (run["recipe"], run["complete_cases"], run["rate"]) == (recipe, *wanted)
-                    ]
+                for place, (complete, hidden) in enumerate(sets.values()):
+                    values = _scores(runs, score, recipe=recipe, complete_cases=complete,
+                                     rate=hidden)  # fmt: skip
                     y = place + offset
                     axes.plot(values, [y] * len(values), style.marker, color=style.color,
                               markersize=6, alpha=0.7, linestyle="none",
@@ -429,7 +427,7 @@ def private_picture(runs: Sequence[Run], rate: float = 0.5) -> Still:
         for place, recipe in enumerate(rows):
             style, ends = STYLES[recipe], []
             for score, (_, fill) in kinds.items():
-                values = [run["scores"][score] for run in kept if run["recipe"] == recipe]
+                values = _scores(kept, score, recipe=recipe)
                 ends.append(np.mean(values))
                 axes.plot(values, [place] * len(values), style.marker, color=style.color,
                           fillstyle=fill, markersize=9, markeredgewidth=1,
@@ -465,9 +463,10 @@ def _legend_below(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
 
 
-def _by_rate(runs: Sequence[Run], recipe: str, score: str) -> dict[float, list[float]]:
-    values: dict[float, list[float]] = {}
-    for run in runs:
-        if run["recipe"] == recipe:
-            values.setdefault(run["rate"], []).append(run["scores"][score])
-    return values
+def _scores(runs: Sequence[Run], score: str, **wanted: Any) -> list[float]:
+    """One number a run, of the runs with these values of their keys."""
+    return [
+        run["scores"][score]
+        for run in runs
+        if all(run[key] == value for key, value in wanted.items())
+    ]

@@ -68,4 +68,3 @@ def test_the_reader_predicts_chooses_and_presses_a_mark() -> None:
         explorer.screenshot(path=browser.artefacts() / "07_comparison.png")
         assert samples.count() == 1
         assert browser.problems(page) == []
-        explorer.screenshot(path=browser.artefacts() / "07_comparison.png")

@@ -18,51 +18,46 @@ from course.comparison.results import SCORES, Results, spread
 from course.comparison.states import Mark, Speed
 from PIL import Image
 from plotly.callbacks import Points
+from test_comparison import named, of, row, table
 from torch import Tensor, nn
 
-from mmvae_core import recipes, subsets
+from mmvae_core import recipes
 from mmvae_core.data import Batch
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.pictures.picture import Picture
 from mmvae_core.pictures.style import STYLES
 from mmvae_core.recipes import RECIPES
 from mmvae_core.sweeps import Run
-from mmvae_core.sweeps.table import read, write_run
 
 FIGURES = Path(__file__).resolve().parents[1] / "figures"
-METRICS = {
-    **dict.fromkeys(["log_likelihood", "subset_log_likelihood", "linear_accuracy"], ""),
-    **dict.fromkeys(["mixture_weight", "bound", "posterior_trace"], ""),
-    **dict.fromkeys(["conditional_coherence", "classifier_frechet"], "m0"),
-}  # metric: what is generated
+METRICS = (
+    "log_likelihood", "subset_log_likelihood", "linear_accuracy", "mixture_weight", "bound",
+    "posterior_trace", "conditional_coherence", "classifier_frechet",
+)  # fmt: skip
 PAIR = ("log_likelihood", "conditional_coherence")
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Results:
     """Small random tables: two data sets, three betas, five values of rho, M = 2 and 3."""
-    folder = tmp_path_factory.mktemp("table")
     rng = np.random.default_rng(3)
-    base = {"model": {"scale": "bounded"}}
-    runs = [Run(recipe, data=data, **base) for data, recipe in
-            product(("digits", "polymnist"), RECIPES)]  # fmt: skip
-    code = Run("code_vae", data="polymnist", **base)
+    code = of(data="polymnist")
+    runs = [of(name, data=data) for data, name in product(("digits", "polymnist"), RECIPES)]
     runs += [code.with_values(beta=beta) for beta in (0.25, 4.0)]
-    runs += [Run("mvae", data="polymnist", **base).with_values(beta=4.0)]
+    runs += [of("mvae", data="polymnist", beta=4.0)]
     runs += [code.with_values(rho=rho) for rho in (0.0, 0.8, "learned")]
     runs += [code.with_values(modalities=2), code.with_values(entropy_scale=3.0)]
-    for run, seed in product(runs, range(2)):
-        modalities = [f"m{m}" for m in range(run.modalities)]
-        names = [subsets.name(mask, modalities) for mask in subsets.powerset(run.modalities)]
-        cells = [(metric, name, made) for metric, made in METRICS.items() for name in names]
-        cells += [(metric, "prior", "m0")
-                  for metric in ("unconditional_coherence", "classifier_frechet")]  # fmt: skip
-        extra = {"status": "finished", "processor_seconds": rng.uniform(60, 70)}
-        write_run(folder, run.with_values(seed=seed), [
-            {"metric": metric, "given": given, "generated": made, "value": rng.uniform(0.1, 1)}
-            | extra for metric, given, made in cells
-        ])  # fmt: skip
-    return Results(read(folder))
+
+    def rows(run: Run) -> list[dict]:
+        cells = [*product(METRICS, named(run.modalities)), ("unconditional_coherence", "prior"),
+                 ("classifier_frechet", "prior")]  # fmt: skip
+        extra = {"processor_seconds": rng.uniform(60, 70)}
+        return [row(metric, given, rng.uniform(0.1, 1), "m0" if metric.startswith("c") else "")
+                | extra for metric, given in cells]  # fmt: skip
+
+    return table(tmp_path_factory.mktemp("table"), [
+        (run.with_values(seed=seed), rows(run)) for run, seed in product(runs, range(2))
+    ])  # fmt: skip
 
 
 def assert_drawn_is_state(explorer: PlaneOfRuns) -> None:
@@ -124,8 +119,8 @@ def test_other_data_offer_what_they_have(results: Results) -> None:
     assert beta.options == ("all", 1.0) and modalities.value == 3
     assert len(explorer.now.marks) == 12
     # Against the rows of the table, by hand.
-    rows = results.rows[(results.rows["recipe"] == "mvae") & (results.rows["data"] == "digits")]
-    full = rows[(rows["metric"] == "log_likelihood") & (rows["given"] == "m0+m1+m2")]["value"]
+    full = results.rows.query("recipe == 'mvae' and data == 'digits' and given == 'm0+m1+m2' and "
+                              "metric == 'log_likelihood'")["value"]  # fmt: skip
     (mark,) = [mark for mark in explorer.now.marks if mark.recipe == "mvae"]
     assert mark.x.mean == pytest.approx(full.mean()) and len(full) == 2
 
@@ -280,13 +275,14 @@ def test_the_kept_pictures_are_there_with_and_without_runs(
     none = kept.pictures(Results.read(tmp_path / "none"), tmp_path)
     shown = kept.pictures(results, tmp_path)
     assert list(shown) == list(none) and len(shown) == 13
-    for name, picture in none.items():
-        said = any(planes.NOT_RUN in texts(picture, panel) for panel in picture.panels)
-        assert said == (name != "cost"), "the cost is not from the table"
-    with_runs = {
-        name
-        for name, picture in shown.items()
-        if not any(planes.NOT_RUN in texts(picture, panel) for panel in picture.panels)
-    }
-    assert with_runs == set(shown) - {"copy", "start", "samples"}, "the table has none of these"
+
+    def empty(pictures: dict[str, Picture]) -> set[str]:
+        return {
+            name
+            for name, picture in pictures.items()
+            if any(planes.NOT_RUN in texts(picture, panel) for panel in picture.panels)
+        }
+
+    assert empty(none) == set(none) - {"cost"}, "the cost is not from the table"
+    assert empty(shown) == {"copy", "start", "samples"}, "the table has none of these"
     assert planes.samples_picture({"mvae": np.zeros((68, 396, 3), np.uint8)})._repr_png_()

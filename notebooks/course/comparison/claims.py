@@ -12,8 +12,7 @@ replication.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
 from itertools import pairwise, product
 from math import nan, sqrt
 from typing import Any, NamedTuple
@@ -131,27 +130,6 @@ def steeper(one: Slope, other: Slope) -> int:
     return 1 if apart > 0 else -1
 
 
-@dataclass(frozen=True)
-class Runs:
-    """What the claims are held against: a table, one of its data sets, and step times."""
-
-    results: Results
-    data: str
-    speeds: Mapping[str, Speed]
-
-    def select(self, **wanted: Any) -> Results:
-        """The runs on these data."""
-        return self.results.select(data=self.data, **wanted)
-
-    def gaps(self, names: Iterable[str], conditional: bool) -> dict[str, dict[int, Spread]]:
-        """Quality gaps of these recipes, where there are several numbers of modalities."""
-        gaps = quality_gap(self.select(modalities=...), conditional=conditional)
-        kind = "conditional" if conditional else "unconditional"
-        return {f"{name}, {kind}": gaps[name] for name in names if len(gaps.get(name, {})) > 1}
-
-
-Judge = Callable[[Runs], Iterable[Comparison]]
-_JUDGES: dict[str, Judge] = {}
 # Where ours differs from theirs in what is measured, not only in what is trained.
 _NOTES = {
     "mixtures_flat": "Our probe reads the mean of a mixture's posterior, an average over its "
@@ -171,9 +149,9 @@ def verdicts(
         data: the data set that the claims are held against (the noisy copy has its own).
     """
     marks = {1: "", 0: " (undecided)", -1: " (against)"}
-    found = []
+    judges, found = _Judges(results, data, speeds or {}), []
     for key, claim in CLAIMS.items():
-        comparisons = list(_JUDGES[key](Runs(results, data, speeds or {})))
+        comparisons: list[Comparison] = list(getattr(judges, key)())
         told = "; ".join(one.text + marks[one.sign] for one in comparisons).replace("-", "−")
         if comparisons and key in _NOTES:
             told += f". {_NOTES[key]}"
@@ -181,15 +159,10 @@ def verdicts(
     return found
 
 
-def _judge(function: Judge) -> Judge:
-    """The judge of the claim that has the function's name."""
-    _JUDGES[function.__name__] = function
-    return function
-
-
 def _against(
-    one: tuple[str, Spread], other: tuple[str, Spread], score: str, expected: int, part: str = ""
-) -> Iterable[Comparison]:
+    one: tuple[str, Spread], other: tuple[str, Spread], score: str, expected: int,
+    part: str = "", prefix: str = "",
+) -> Iterable[Comparison]:  # fmt: skip
     """``one`` beside ``other``; ``expected`` is 1 where one should have more, -1 where less.
 
     Nothing where either has not been run.
@@ -197,226 +170,203 @@ def _against(
     if one[1].seeds and other[1].seeds:
         decimals = SCORES[score].decimals
         text = ", ".join(f"{name} {written(value, decimals)}" for name, value in (one, other))
-        yield Comparison(text, expected * difference(one[1], other[1])[1], part)
+        yield Comparison(prefix + text, expected * difference(one[1], other[1])[1], part)
 
 
-def _prefixed(prefix: str, comparisons: Iterable[Comparison]) -> Iterable[Comparison]:
-    return (comparison._replace(text=f"{prefix}: {comparison.text}") for comparison in comparisons)
-
-
-# A judge for each claim --------------------------------------------------------------------------
-
-
-@_judge
-def mixtures_likelihood(runs: Runs) -> Iterable[Comparison]:
-    nats = {
-        name: runs.select(recipe=name).score("log_likelihood") for name in (*MIXTURES, *PRODUCTS)
-    }
-    for one, other in product(MIXTURES, PRODUCTS):
-        pair = (one, nats[one]), (other, nats[other])
-        yield from _against(*pair, "log_likelihood", -1, f"{one}, {other}")
-
-
-@_judge
-def code_balances(runs: Runs) -> Iterable[Comparison]:
-    code = runs.select(recipe="code_vae")
-    for coherence, name in product(COHERENCES, OTHERS):
-        other = runs.select(recipe=name)
-        pairs = [(other.score(s), code.score(s)) for s in (coherence, "log_likelihood")]
-        if not all(mine.seeds and theirs.seeds for mine, theirs in pairs):
-            continue
-        signs = [difference(mine, theirs)[1] for mine, theirs in pairs]
-        # In front in both: against. Behind in one: for. Otherwise seeds do not tell.
-        sign = -1 if signs == [1, 1] else 1 if -1 in signs else 0
-        (c, c_code), (ll, ll_code) = pairs
-        kind = coherence.split("_")[0]
-        yield Comparison(
-            f"{name} {c.mean:.2f} {kind}, {ll.mean:.1f} nats (code_vae {c_code.mean:.2f}, "
-            f"{ll_code.mean:.1f})", sign, f"{name}, {kind}",
-        )  # fmt: skip
-
-
-@_judge
-def products_trade(runs: Runs) -> Iterable[Comparison]:
-    for score, name in product(
-        ("conditional_frechet", "conditional_coherence"), ("mvae", "mvtcae")
-    ):
-        one, code = ((n, runs.select(recipe=n).score(score)) for n in (name, "code_vae"))
-        yield from _against(one, code, score, -1, score)
-
-
-@_judge
-def private_coherence(runs: Runs) -> Iterable[Comparison]:
-    swept = runs.select(beta=...)
-    betas = [beta for beta in sorted(swept.runs["beta"].unique()) if beta <= LOW_BETA]
-    for beta, score in product(betas, COHERENCES):
-        plus, code = ((n, swept.select(recipe=n, beta=beta).score(score))
-                      for n in ("mmvae_plus", "code_vae"))  # fmt: skip
-        kind = score.split("_")[0]
-        yield from _prefixed(f"β {beta:g}, {kind}", _against(plus, code, score, 1, kind))
+def _signs(pairs: Collection[tuple[Spread, Spread]]) -> list[int]:
+    """Which way the difference of each pair goes; none of them where one has not been run."""
+    known = all(one.seeds and other.seeds for one, other in pairs)
+    return [difference(*pair)[1] for pair in pairs] if known else []
 
 
 def _grown(name: str, gaps: Mapping[int, Spread]) -> str:
-    (first, *_, last) = sorted(gaps)
+    first, last = min(gaps), max(gaps)
     return (
         f"{name}: {gaps[first].mean:.2f} with {first}, {gaps[last].mean:.2f} with {last} modalities"
     )
 
 
-@_judge
-def gap_grows(runs: Runs) -> Iterable[Comparison]:
-    for conditional in (True, False):
-        for name, gaps in runs.gaps(SUBSAMPLED, conditional).items():
-            yield Comparison(_grown(name, gaps), slope(gaps).sign, name)
+class _Judges:
+    """A table, one of its data sets and step times; and a judge of each claim, a method named by
+    the claim's key in ``published.toml``.
+    """
 
+    def __init__(self, results: Results, data: str, speeds: Mapping[str, Speed]) -> None:
+        self.results, self.data, self.speeds = results, data, speeds
 
-@_judge
-def gap_stays(runs: Runs) -> Iterable[Comparison]:
-    for conditional in (True, False):
-        parts = runs.gaps(SUBSAMPLED, conditional)
-        for name, gaps in runs.gaps(WHOLE, conditional).items():
-            if signs := [steeper(slope(gaps), slope(part)) for part in parts.values()]:
-                sign = -1 if 1 in signs else 1 if -1 in signs else 0
-                yield Comparison(_grown(name, gaps), sign, name)
+    def select(self, recipe: Any = ..., **wanted: Any) -> Results:
+        return self.results.select(data=self.data, recipe=recipe, **wanted)
 
+    def recipes(
+        self, one: str, other: str, score: str, expected: int, part: str, prefix: str = "",
+        **wanted: Any,
+    ) -> Iterable[Comparison]:  # fmt: skip
+        """A recipe beside another."""
+        named = ((name, self.select(name, **wanted).score(score)) for name in (one, other))
+        return _against(*named, score, expected, part, prefix)
 
-@_judge
-def gap_closes(runs: Runs) -> Iterable[Comparison]:
-    gaps = quality_gap(runs.select(modalities=...), conditional=False)
-    for number, mine in gaps.get("code_vae", {}).items():
-        if number in (4, 5):
-            vae = gaps["vae"][1]
-            close, worse = mine.mean <= vae.sd, difference(mine, vae)[1] > 0
-            text = f"gap {written(mine, 2)} with {number}, a VAE's own spread {vae.sd:.2f}"
-            yield Comparison(text, 1 if close and mine.seeds > 1 else -int(worse), f"{number}")
+    def gaps(self, names: Iterable[str], conditional: bool) -> dict[str, dict[int, Spread]]:
+        """Quality gaps of these recipes, where there are several numbers of modalities."""
+        gaps = quality_gap(self.select(modalities=...), conditional=conditional)
+        kind = "conditional" if conditional else "unconditional"
+        return {f"{name}, {kind}": gaps[name] for name in names if len(gaps.get(name, {})) > 1}
 
+    def sizes(self, metric: str, expected: int, name: str) -> Iterable[Comparison]:
+        """A metric of CoDE-VAE, of the full set beside single modalities."""
+        for number in NUMBERS:
+            part = self.select("code_vae", modalities=number)
+            sizes = by_cardinality(part, metric).get("code_vae", {})
+            if len(sizes) > 1:
+                first, last = sizes[min(sizes)], sizes[max(sizes)]
+                text = f"M = {number}: {name} {first.mean:.4g} of one, {last.mean:.4g} of all"
+                yield Comparison(text, expected * paired_difference(last, first)[1])
 
-def _sizes(runs: Runs, metric: str, expected: int, name: str) -> Iterable[Comparison]:
-    for number in NUMBERS:
-        part = runs.select(recipe="code_vae", modalities=number)
-        sizes = by_cardinality(part, metric).get("code_vae", {})
-        if len(sizes) > 1:
-            first, last = sizes[min(sizes)], sizes[max(sizes)]
-            text = f"M = {number}: {name} {first.mean:.4g} of one, {last.mean:.4g} of all"
-            yield Comparison(text, expected * paired_difference(last, first)[1])
+    def copies(self, noise: float, expected: int) -> Iterable[Comparison]:
+        """Pictures at ρ = 0.9 beside those at ρ = 0."""
+        values = clean_pictures(self.results, noise)
+        if {0.0, 0.9} <= set(values):
+            pair = ("ρ 0.9", values[0.9]), ("ρ 0", values[0.0])
+            yield from _against(*pair, "conditional_frechet", expected)
 
+    def mixtures_likelihood(self) -> Iterable[Comparison]:
+        for one, other in product(MIXTURES, PRODUCTS):
+            yield from self.recipes(one, other, "log_likelihood", -1, f"{one}, {other}")
 
-@_judge
-def weights_grow(runs: Runs) -> Iterable[Comparison]:
-    return _sizes(runs, "mixture_weight", 1, "π")
+    def code_balances(self) -> Iterable[Comparison]:
+        code = self.select("code_vae")
+        for coherence, name in product(COHERENCES, OTHERS):
+            other = self.select(name)
+            pairs = [(other.score(s), code.score(s)) for s in (coherence, "log_likelihood")]
+            if not (signs := _signs(pairs)):
+                continue
+            # In front in both: against. Behind in one: for. Otherwise seeds do not tell.
+            sign = -1 if signs == [1, 1] else 1 if -1 in signs else 0
+            (c, c_code), (ll, ll_code) = pairs
+            kind = coherence.split("_")[0]
+            yield Comparison(
+                f"{name} {c.mean:.2f} {kind}, {ll.mean:.1f} nats (code_vae {c_code.mean:.2f}, "
+                f"{ll_code.mean:.1f})", sign, f"{name}, {kind}",
+            )  # fmt: skip
 
+    def products_trade(self) -> Iterable[Comparison]:
+        for score in ("conditional_frechet", "conditional_coherence"):
+            for name in ("mvae", "mvtcae"):
+                yield from self.recipes(name, "code_vae", score, -1, score)
 
-@_judge
-def trace_shrinks(runs: Runs) -> Iterable[Comparison]:
-    return _sizes(runs, "posterior_trace", -1, "trace")
+    def private_coherence(self) -> Iterable[Comparison]:
+        betas = self.select(beta=...).runs["beta"].unique()
+        for beta, score in product(sorted(betas[betas <= LOW_BETA]), COHERENCES):
+            kind = score.split("_")[0]
+            where = f"β {beta:g}, {kind}: "
+            yield from self.recipes("mmvae_plus", "code_vae", score, 1, kind, where, beta=beta)
 
+    def gap_grows(self) -> Iterable[Comparison]:
+        for conditional in (True, False):
+            for name, gaps in self.gaps(SUBSAMPLED, conditional).items():
+                yield Comparison(_grown(name, gaps), slope(gaps).sign, name)
 
-@_judge
-def mixtures_flat(runs: Runs) -> Iterable[Comparison]:
-    accuracy = by_cardinality(runs.select(), "linear_accuracy")
-    for name in (*MIXTURES, *PRODUCTS, "code_vae"):
-        sizes = accuracy.get(name, {})
-        if len(sizes) < 2:
-            continue
-        first, last = sizes[1], sizes[max(sizes)]
-        sign = paired_difference(last, first)[1]
-        if name in MIXTURES:  # the claim is that nothing grows
-            flat = abs(last.mean - first.mean) < FLAT and last.seeds > 1
-            sign = 1 if flat else -1 if sign > 0 else 0
-        text = f"{name} {first.mean:.2f} → {last.mean:.2f}"
-        yield Comparison(text, sign, "mixtures" if name in MIXTURES else "others")
+    def gap_stays(self) -> Iterable[Comparison]:
+        for conditional in (True, False):
+            parts = self.gaps(SUBSAMPLED, conditional)
+            for name, gaps in self.gaps(WHOLE, conditional).items():
+                if signs := [steeper(slope(gaps), slope(part)) for part in parts.values()]:
+                    sign = -1 if 1 in signs else 1 if -1 in signs else 0
+                    yield Comparison(_grown(name, gaps), sign, name)
 
+    def gap_closes(self) -> Iterable[Comparison]:
+        gaps = quality_gap(self.select(modalities=...), conditional=False)
+        for number, mine in gaps.get("code_vae", {}).items():
+            if number in (4, 5):
+                vae = gaps["vae"][1]
+                close, worse = mine.mean <= vae.sd, difference(mine, vae)[1] > 0
+                text = f"gap {written(mine, 2)} with {number}, a VAE's own spread {vae.sd:.2f}"
+                yield Comparison(text, 1 if close and mine.seeds > 1 else -int(worse), f"{number}")
 
-@_judge
-def mvtcae_accurate(runs: Runs) -> Iterable[Comparison]:
-    for number in reversed(NUMBERS[1:]):  # the largest number of modalities speaks
-        sizes = by_cardinality(runs.select(modalities=number), "linear_accuracy")
-        full = {name: sizes[name][number] for name in (*OTHERS, "code_vae") if name in sizes}
-        if "mvtcae" in full and len(full) > 2:
-            mine = ("mvtcae", full.pop("mvtcae"))
-            best = max(full.items(), key=lambda other: other[1].mean)
-            for pair in _against(mine, best, "linear_accuracy", 1):
-                text = f"all {number}: {pair.text}, the best of the others"
-                yield Comparison(text, pair.sign)
-            return
+    def weights_grow(self) -> Iterable[Comparison]:
+        return self.sizes("mixture_weight", 1, "π")
 
+    def trace_shrinks(self) -> Iterable[Comparison]:
+        return self.sizes("posterior_trace", -1, "trace")
 
-@_judge
-def rho_helps(runs: Runs) -> Iterable[Comparison]:
-    for number, score in product(NUMBERS, ("conditional_coherence", "linear_accuracy")):
-        values = by_value(runs.select(recipe="code_vae", modalities=number, rho=...), "rho", score)
-        if {0.0, DEFAULT_RHO} <= set(values):
+    def mixtures_flat(self) -> Iterable[Comparison]:
+        accuracy = by_cardinality(self.select(), "linear_accuracy")
+        for name in (*MIXTURES, *PRODUCTS, "code_vae"):
+            sizes = accuracy.get(name, {})
+            if len(sizes) < 2:
+                continue
+            first, last = sizes[1], sizes[max(sizes)]
+            sign = paired_difference(last, first)[1]
+            if name in MIXTURES:  # the claim is that nothing grows
+                flat = abs(last.mean - first.mean) < FLAT and last.seeds > 1
+                sign = 1 if flat else -1 if sign > 0 else 0
+            text = f"{name} {first.mean:.2f} → {last.mean:.2f}"
+            yield Comparison(text, sign, "mixtures" if name in MIXTURES else "others")
+
+    def mvtcae_accurate(self) -> Iterable[Comparison]:
+        for number in reversed(NUMBERS[1:]):  # the largest number of modalities speaks
+            sizes = by_cardinality(self.select(modalities=number), "linear_accuracy")
+            full = {name: sizes[name][number] for name in (*OTHERS, "code_vae") if name in sizes}
+            if "mvtcae" in full and len(full) > 2:
+                mine = ("mvtcae", full.pop("mvtcae"))
+                best = max(full.items(), key=lambda other: other[1].mean)
+                for pair in _against(mine, best, "linear_accuracy", 1, "", f"all {number}: "):
+                    yield pair._replace(text=f"{pair.text}, the best of the others")
+                return
+
+    def rho_helps(self) -> Iterable[Comparison]:
+        for number, score in product(NUMBERS, ("conditional_coherence", "linear_accuracy")):
             # The default, chosen before any run: the best of several would be lucky too.
-            one, zero = (f"ρ {DEFAULT_RHO:g}", values[DEFAULT_RHO]), ("ρ 0", values[0.0])
-            pairs = _against(one, zero, score, -1 if number == 5 else 1, score)
-            yield from _prefixed(f"M = {number}, {score.replace('_', ' ')}", pairs)
+            runs = {rho: self.select("code_vae", modalities=number, rho=rho)
+                    for rho in (DEFAULT_RHO, 0.0)}  # fmt: skip
+            pair = ((f"ρ {rho:g}", part.score(score)) for rho, part in runs.items())
+            where = f"M = {number}, {score.replace('_', ' ')}: "
+            yield from _against(*pair, score, -1 if number == 5 else 1, score, where)
 
+    def rho_likelihood(self) -> Iterable[Comparison]:
+        for number in NUMBERS:
+            part = self.select("code_vae", modalities=number, rho=...)
+            values = by_value(part, "rho", "log_likelihood").items()
+            numbers = {rho: value for rho, value in values if not isinstance(rho, str)}
+            if len(numbers) > 1:
+                text = ", ".join(f"{value.mean:.1f} at {rho:g}" for rho, value in numbers.items())
+                yield Comparison(f"M = {number}: {text}", slope(numbers).sign)
 
-@_judge
-def rho_likelihood(runs: Runs) -> Iterable[Comparison]:
-    for number in NUMBERS:
-        part = runs.select(recipe="code_vae", modalities=number, rho=...)
-        values = by_value(part, "rho", "log_likelihood")
-        numbers = {rho: value for rho, value in values.items() if not isinstance(rho, str)}
-        if len(numbers) > 1:
-            text = ", ".join(f"{value.mean:.1f} at {rho:g}" for rho, value in numbers.items())
-            yield Comparison(f"M = {number}: {text}", slope(numbers).sign)
+    def beta_likelihood(self) -> Iterable[Comparison]:
+        values = by_value(self.select("code_vae", beta=...), "beta", "log_likelihood")
+        named = [(f"β {beta:g}", value) for beta, value in values.items()]
+        for one, other in pairwise(named):
+            yield from _against(other, one, "log_likelihood", -1)
 
+    def baseline(self) -> Iterable[Comparison]:
+        every = self.select("code_vae", beta=...)
+        units = {"unconditional_coherence": "coherence", "log_likelihood": "nats"}
+        for beta in sorted(every.runs["beta"].unique()):
+            ours, theirs = every.select(beta=beta), baseline_runs(self.results, self.data, beta)
+            pairs = {score: (ours.score(score), theirs.score(score)) for score in units}
+            if not (signs := _signs(pairs.values())):
+                continue
+            sign = signs[1] if beta == 1 else 1 if 1 in signs else -1 if -1 in signs else 0
+            text = ", ".join(
+                f"{one.mean - other.mean:+.{SCORES[score].decimals}f} {units[score]}"
+                for score, (one, other) in pairs.items()
+            )
+            yield Comparison(f"β {beta:g}: {text}", sign, f"{beta}")
 
-@_judge
-def beta_likelihood(runs: Runs) -> Iterable[Comparison]:
-    values = by_value(runs.select(recipe="code_vae", beta=...), "beta", "log_likelihood")
-    named = [(f"β {beta:g}", value) for beta, value in values.items()]
-    for one, other in pairwise(named):
-        yield from _against(other, one, "log_likelihood", -1)
+    def baseline_quality(self) -> Iterable[Comparison]:
+        ours, theirs = self.select("code_vae"), baseline_runs(self.results, self.data)
+        for score in ("conditional_frechet", "unconditional_frechet"):
+            one, other = (score.split("_")[0], ours.score(score)), ("baseline", theirs.score(score))
+            yield from _against(one, other, score, -1, score)
 
+    def copy_same(self) -> Iterable[Comparison]:
+        return self.copies(0.0, -1)
 
-@_judge
-def baseline(runs: Runs) -> Iterable[Comparison]:
-    every = runs.select(recipe="code_vae", beta=...)
-    units = {"unconditional_coherence": "coherence", "log_likelihood": "nats"}
-    for beta in sorted(every.runs["beta"].unique()):
-        ours, theirs = every.select(beta=beta), baseline_runs(runs.results, runs.data, beta)
-        pairs = {score: (ours.score(score), theirs.score(score)) for score in units}
-        if not all(one.seeds and other.seeds for one, other in pairs.values()):
-            continue
-        signs = [difference(*pair)[1] for pair in pairs.values()]
-        sign = signs[1] if beta == 1 else 1 if 1 in signs else -1 if -1 in signs else 0
-        text = ", ".join(
-            f"{one.mean - other.mean:+.{SCORES[score].decimals}f} {units[score]}"
-            for score, (one, other) in pairs.items()
-        )
-        yield Comparison(f"β {beta:g}: {text}", sign, f"{beta}")
+    def copy_noise(self) -> Iterable[Comparison]:
+        return self.copies(0.95, 1)
 
-
-@_judge
-def baseline_quality(runs: Runs) -> Iterable[Comparison]:
-    ours, theirs = runs.select(recipe="code_vae"), baseline_runs(runs.results, runs.data)
-    for score in ("conditional_frechet", "unconditional_frechet"):
-        one, other = (score.split("_")[0], ours.score(score)), ("baseline", theirs.score(score))
-        yield from _against(one, other, score, -1, score)
-
-
-def _copies(runs: Runs, noise: float, expected: int) -> Iterable[Comparison]:
-    values = clean_pictures(runs.results, noise)
-    if {0.0, 0.9} <= set(values):
-        pair = ("ρ 0.9", values[0.9]), ("ρ 0", values[0.0])
-        yield from _against(*pair, "conditional_frechet", expected)
-
-
-@_judge
-def copy_same(runs: Runs) -> Iterable[Comparison]:
-    return _copies(runs, 0.0, -1)
-
-
-@_judge
-def copy_noise(runs: Runs) -> Iterable[Comparison]:
-    return _copies(runs, 0.95, 1)
-
-
-@_judge
-def code_costs(runs: Runs) -> Iterable[Comparison]:
-    code, poe = (runs.speeds.get(name, Speed({}, {})).seconds for name in ("code_vae", "mopoe"))
-    for number in sorted(set(code) & set(poe)):
-        ratio = code[number] / poe[number]
-        yield Comparison(f"M = {number}: {ratio:.2f} times", 1 if ratio > SLOWER else -1)
+    def code_costs(self) -> Iterable[Comparison]:
+        code, poe = (self.speeds[name].seconds if name in self.speeds else {}
+                     for name in ("code_vae", "mopoe"))  # fmt: skip
+        for number in sorted(set(code) & set(poe)):
+            ratio = code[number] / poe[number]
+            yield Comparison(f"M = {number}: {ratio:.2f} times", 1 if ratio > SLOWER else -1)

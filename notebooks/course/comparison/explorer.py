@@ -32,7 +32,7 @@ from mmvae_core.pictures.exercises import Prediction
 from mmvae_core.pictures.explorer import Explorer
 from mmvae_core.pictures.picture import WIDTH, Picture
 from mmvae_core.pictures.style import FONT, INK, MUTED, NOTE, STYLES
-from mmvae_core.recipes import RECIPES
+from mmvae_core.recipes import DEFAULT_RHO, RECIPES
 
 __all__ = ["PlaneOfRuns", "Plotted", "predict_the_leader"]
 
@@ -80,7 +80,7 @@ class PlaneOfRuns(Explorer):
         self.controls = {
             "data": Menu("data", worlds, data),
             **{name: Menu(label, options, _kept(options, None, wanted))
-               for label, (name, (options, wanted)) in zip(LABELS, offered.items(), strict=True)},
+               for name, (label, options, wanted) in offered.items()},
             "x": Menu("across", scores, "log_likelihood", "330px"),
             "y": Menu("up", scores, "conditional_coherence", "330px"),
             **{name: Switch(STYLES[name].label, f"show {STYLES[name].label}", True)
@@ -103,7 +103,7 @@ class PlaneOfRuns(Explorer):
             modalities=modalities,
             recipe=[name for name, shown in recipes.items() if shown],
             beta=... if beta == ALL else beta,
-            rho=[None, ...] if rho == ALL else [None, rho],
+            rho=... if rho == ALL else [None, rho],
         )
         marks = trade_off(runs, x, y, ("recipe", "beta", "rho"))
         sample = (sheet, self.samples[f"{data}/{sheet}"]) if sheet else None
@@ -134,8 +134,8 @@ class PlaneOfRuns(Explorer):
         if recipe in _values(self.inputs["sheet"].options):
             self.set(sheet=recipe)
 
-    def _offered(self, data: Any, modalities: Any) -> dict[str, tuple[list, Any]]:
-        """What the menus offer for these data, and the usual choice."""
+    def _offered(self, data: Any, modalities: Any) -> dict[str, tuple[str, list, Any]]:
+        """Of every menu its label, what it offers for these data, and the usual choice."""
         runs = self.results.select(data=data, modalities=..., beta=..., rho=...).runs
         numbers = sorted({int(number) for number in runs["modalities"]}) or [3]
         common = usual(data)
@@ -144,10 +144,10 @@ class PlaneOfRuns(Explorer):
         rhos = sorted(runs["rho"].dropna().unique(), key=lambda rho: (isinstance(rho, str), rho))
         sheets = [(STYLES[n].label, n) for n in RECIPES if f"{data}/{n}" in self.samples]
         return {
-            "modalities": (numbers, common["modalities"]),
-            "beta": ([ALL, *sorted(runs["beta"].unique())], common["beta"]),
-            "rho": ([ALL, *rhos], 0.4),
-            "sheet": ([("(press a mark)", ""), *sheets], ""),
+            "modalities": ("modalities", numbers, common["modalities"]),
+            "beta": ("β", [ALL, *sorted(runs["beta"].unique())], common["beta"]),
+            "rho": ("ρ (CoDE)", [ALL, *rhos], DEFAULT_RHO),
+            "sheet": ("samples of", [("(press a mark)", ""), *sheets], ""),
         }
 
     def _moved(self, _: Any = None) -> None:
@@ -157,7 +157,7 @@ class PlaneOfRuns(Explorer):
         try:
             with self.error.guard():
                 data, modalities = (self.inputs[name].value for name in ("data", "modalities"))
-                for name, (options, wanted) in self._offered(data, modalities).items():
+                for name, (_, options, wanted) in self._offered(data, modalities).items():
                     menu = self.inputs[name]
                     if list(menu.options) != options:
                         keep = _kept(options, menu.value, wanted)
@@ -199,8 +199,6 @@ def predict_the_leader(
 
 
 # Controls ----------------------------------------------------------------------------------------
-
-LABELS = ("modalities", "β", "ρ (CoDE)", "samples of")
 
 
 @dataclass(frozen=True)
@@ -311,12 +309,9 @@ def _empty(picture: Picture) -> Told:
             rim = dict(color="white", width=1 if whole else 0)
             marker = dict(color=layer.color, symbol=SYMBOLS[layer.marker], size=layer.size,
                           opacity=layer.opacity, line=rim)  # fmt: skip
-            look = dict(mode="markers", marker=marker, cliponaxis=False)
-            look |= (
-                dict(hovertemplate="%{customdata}<extra></extra>")
-                if whole
-                else dict(hoverinfo="skip")
-            )
+            hover = {"hovertemplate": "%{customdata}<extra></extra>"}
+            look = dict(mode="markers", marker=marker, cliponaxis=False,
+                        **(hover if whole else {"hoverinfo": "skip"}))  # fmt: skip
         traces.append(go.Scatter(name=name, **look))
     ((_, panel),) = picture.panels.items()
     left, right, bottom, top = panel.box

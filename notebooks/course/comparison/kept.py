@@ -24,11 +24,8 @@ SPEED_NOTE = "One run a point, two cores, batch 256, D = 512; at M = 8 not all r
 def pictures(results: Results, folder: str | Path, data: str = "polymnist") -> dict[str, Picture]:
     """Every picture by its name; step times and samples are read in the folder."""
     folder = Path(folder)
-    coherence, unconditional, nats = (
-        "conditional_coherence",
-        "unconditional_coherence",
-        "log_likelihood",
-    )
+    nats, kinds = "log_likelihood", ("conditional", "unconditional")
+    coherence, unconditional = (f"{kind}_coherence" for kind in kinds)
 
     def marked(runs: Results, pairs: list, *by: str) -> list:
         return [(x, y, states.trade_off(runs, x, y, ("recipe", *by))) for x, y in pairs]
@@ -37,21 +34,23 @@ def pictures(results: Results, folder: str | Path, data: str = "polymnist") -> d
     named = marked(plain, [(nats, coherence), ("processor_seconds", coherence)])
     in_digits = marked(digits, [(nats, coherence), ("unconditional_frechet", unconditional)])
     swept = results.select(data=data, beta=...)
-    pairs = [(nats, coherence), (nats, unconditional), ("conditional_frechet", coherence),
-             ("unconditional_frechet", unconditional)]  # fmt: skip
+    pairs = [(nats, coherence), (nats, unconditional)]
+    pairs += [(f"{kind}_frechet", f"{kind}_coherence") for kind in kinds]
     trained = results.select(data=data, modalities=...)
     gaps = {
         "Given a subset": states.quality_gap(trained, conditional=True),
         "From the prior": states.quality_gap(trained, conditional=False),
     }
     tempered = results.select(recipe="code_vae", data=data, entropy_scale=TEMPERATURES)
+    accuracy = states.by_cardinality(plain, "linear_accuracy")
     searched = states.rho_search(results, data, [coherence, "linear_accuracy", nats])
     arrows = states.baseline_marks(results, data, nats, unconditional)
     keys = [key for pair in arrows.values() for mark in pair if mark for key in mark.keys]
     noisy = {noise: states.clean_pictures(results, noise) for noise in NOISES}
     copies = results.select(data="noisy_copy", noise=..., rho=...)
     started, starters = states.starts(results, data, [nats, coherence, "linear_accuracy"])
-    sheets = read_samples(folder / "07_samples.npz")
+    sheets = {name.removeprefix(f"{data}/"): sheet
+              for name, sheet in read_samples(folder / "07_samples.npz").items()}  # fmt: skip
     speeds = states.speed(folder / "recipe_speed.json")
     return {
         "question": planes.trade_off_picture(named, plain.behind, named=False),
@@ -60,16 +59,12 @@ def pictures(results: Results, folder: str | Path, data: str = "polymnist") -> d
         "beta": planes.beta_picture(marked(swept, pairs, "beta"), swept.behind),
         "gap": lines.gap_picture(gaps, trained.behind),
         "weights": lines.weights_picture(states.weights_by_subset(tempered), tempered.behind),
-        "accuracy": lines.size_picture(
-            states.by_cardinality(plain, "linear_accuracy"), "linear accuracy", plain.behind
-        ),
+        "accuracy": lines.size_picture(accuracy, "linear accuracy", plain.behind),
         "rho": lines.rho_picture(*searched[:2], searched[2].behind),
         "baseline": planes.baseline_picture(arrows, nats, unconditional, results.only(keys).behind),
         "copy": lines.copy_picture(noisy, TABLES["table_12"], copies.behind),
         "cost": lines.speed_picture(speeds, list(RECIPES), SPEED_NOTE),
-        "samples": planes.samples_picture(
-            {name: sheets[f"{data}/{name}"] for name in SHOWN if f"{data}/{name}" in sheets}
-        ),
+        "samples": planes.samples_picture({n: sheets[n] for n in SHOWN if n in sheets}),
         "start": lines.start_picture(started, starters.behind),
     }
 

@@ -6,7 +6,7 @@ Marks are means over seeds, arms or bands one standard deviation.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import nan
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ def gap_picture(gaps: Mapping[str, Mapping[str, Mapping[int, Spread]]], behind: 
     draft = Draft(430)
     for box, (title, found) in zip(draft.grid(1, len(gaps), top=30), gaps.items(), strict=True):
         lines = {n: part for n, part in found.items() if n != "vae" and len(part) > 1}
-        own = found.get("vae", {1: Spread(0.0, nan, ())})[1]
+        own = found.get("vae", {1: spread([0.0])})[1]
         panel = _chart(draft, title, box, lines, STYLES, also=[own], ends=True, title=title,
                        xlabel="modalities that the model was trained with",
                        ylabel="quality gap of m0 (classifier Fréchet)")  # fmt: skip
@@ -101,8 +101,8 @@ def rho_picture(
             )  # fmt: skip
             for rule, part in levels.items() if numbers else ():
                 _level(draft, name, rule, panel, part, STYLES[UNSEARCHED[rule]], fill=0.1)
-    keys = [(STYLES[name], f"{STYLES[name].label}, M = 3") for name in UNSEARCHED.values()]
-    keys = [(Style("", style.color, style.dash, ""), text) for style, text in keys]
+    levels = [STYLES[name] for name in UNSEARCHED.values()]
+    keys = [(replace(style, marker=""), f"{style.label}, M = 3") for style in levels]
     draft.key([(STYLES["code_vae"], "CoDE-VAE, ρ by hand"), *keys], width=2)
     return draft.picture(f"{behind}. Arms and bands: one standard deviation over seeds.",
                          "scores over the correlation by number of modalities")  # fmt: skip
@@ -123,11 +123,9 @@ def weights_picture(table: pd.DataFrame, behind: str) -> Picture:
     for j, gamma in enumerate(gammas):
         part = table[table["entropy_scale"] == gamma]
         weight, trace, learned = (f"{kind}, γ = {gamma:g}" for kind in ("π", "trace", "learned"))
-        runs = part.groupby(["size", "key"])[["weight", "trace"]].mean()
-        means = {
-            column: {int(size): spread(own) for size, own in runs[column].groupby("size")}
-            for column in ("weight", "trace")
-        }
+        runs = part.groupby(["size", "key"])[["weight", "trace"]].mean().groupby("size")
+        means = {column: {size: spread(own) for size, own in runs[column]}
+                 for column in ("weight", "trace")}  # fmt: skip
         ylabels = ["mean weight π", "trace of the covariance", "learned π of a subset"]
         above, middle, below = (tuple(box) for box in boxes[:, j])
         ylabels = ylabels if j == 0 else ["", "", ""]
@@ -137,15 +135,14 @@ def weights_picture(table: pd.DataFrame, behind: str) -> Picture:
             x, y = np.array([-0.3, -0.3, 0.3, 0.3]) + size, np.array([0, 1, 1, 0]) * bar.mean
             draft.layers[f"{weight}, bar {size}"] = Layer(weight, x, y, SKY, fill=0.55, closed=True,
                                                           width=0)  # fmt: skip
-        equal = Spread(1 / part["given"].nunique(), nan, ())
+        equal = spread([1 / part["given"].nunique()])
         _level(draft, weight, "equal", panel, equal, EQUAL, width=1.4)
         _chart(draft, trace, middle, {"": means["trace"]}, {"": PLAIN}, floor=True,
                xlabel="modalities in the subset", ylabel=ylabels[1])  # fmt: skip
         _predicted(draft, learned, below, part, ylabels[2])
     sizes = sorted(table["size"].unique())
-    draft.key(
-        [(style, f"{size} of the modalities") for size, style in zip(sizes, SIZES, strict=False)]
-    )
+    named = zip(SIZES, sizes, strict=False)
+    draft.key((style, f"{size} of the modalities") for style, size in named)
     return draft.picture(f"{behind}. {ARMS}. Dashed: equal weights.", "learned weights by subset")
 
 
@@ -174,24 +171,19 @@ def copy_picture(
     """
     draft = Draft(430)
     left, right = draft.grid(1, 2, top=62)
-    theirs = {
-        rho: {float(name.split()[0]) / 100: Spread(cell.mean, nan, (cell.mean,))
-              for name, cell in printed.values[f"rho = {rho:g}"].items()}
-        for rho in (0.0, 0.9)
-    }  # fmt: skip
-    mine = {
-        rho: {noise: found[rho] for noise, found in ours.items() if rho in found}
-        for rho in (0.0, 0.9)
-    }
     styles = {0.0: PLAIN, 0.9: OTHER}
-    shared: dict[str, Any] = {
-        "at": (0, 0.25, 0.95),
-        "xlabel": "share of the copy's pixels that are noise",
-    }
-    _chart(draft, "theirs", left, theirs, styles, title=f"Theirs: {printed.where}", ylabel="FID ↓",
-           **shared)  # fmt: skip
-    _chart(draft, "ours", right, mine, styles, title="Ours",
-           ylabel="classifier Fréchet distance ↓", **shared)  # fmt: skip
+    theirs = {
+        rho: {float(name.split()[0]) / 100: spread([cell.mean])
+              for name, cell in printed.values[f"rho = {rho:g}"].items()} for rho in styles
+    }  # fmt: skip
+    mine = {rho: {noise: found[rho] for noise, found in ours.items() if rho in found}
+            for rho in styles}  # fmt: skip
+    for name, box, found, title, ylabel in (
+        ("theirs", left, theirs, f"Theirs: {printed.where}", "FID ↓"),
+        ("ours", right, mine, "Ours", "classifier Fréchet distance ↓"),
+    ):
+        _chart(draft, name, box, found, styles, at=(0, 0.25, 0.95), title=title, ylabel=ylabel,
+               xlabel="share of the copy's pixels that are noise")  # fmt: skip
     draft.key([(style, f"ρ = {rho:g}") for rho, style in styles.items()], width=2)
     note = "Pictures, networks and the measure differ: compare the order of the two lines, not "
     return draft.picture(f"Ours: {behind}. {note}their heights.", "a picture and its noisy copy")
@@ -219,7 +211,7 @@ def speed_picture(speeds: Mapping[str, Speed], recipes: Sequence[str], note: str
     titles = {"seconds": "seconds a step", "memory": "peak memory (MiB)"}
     for box, (field, label) in zip(draft.grid(1, 2), titles.items(), strict=True):
         found = {
-            name: {m: Spread(v, nan, (v,)) for m, v in getattr(speeds[name], field).items()}
+            name: {m: spread([v]) for m, v in getattr(speeds[name], field).items()}
             for name in recipes if name in speeds
         }  # fmt: skip
         _chart(draft, field, box, found, STYLES, ends=True, log="y", xlabel="modalities M",
@@ -265,7 +257,7 @@ def _chart(
         if style:
             draft.layers[f"{name}, line {key}"] = curve(name, where, mean, style, width=2)
         draft.layers[f"{name}, arms {key}"] = arms(
-            name, [(Spread(float(x), nan, ()), part) for x, part in line.items()],
+            name, [(spread([x]), part) for x, part in line.items()],
             style.color if style else INK,
         )  # fmt: skip
         if style:

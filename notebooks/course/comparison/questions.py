@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
+
+import pandas as pd
 
 from course.comparison.results import FULL, SCORES, Results, difference, written
 from course.comparison.states import by_value, weights_by_subset
@@ -26,7 +29,7 @@ class Line(NamedTuple):
 
     subject: str
     text: str
-    signs: tuple[int, ...]
+    signs: tuple[int, ...] = ()
 
 
 class Answer(NamedTuple):
@@ -51,8 +54,9 @@ def answers(results: Results, data: str = "polymnist") -> list[Answer]:
 
 
 def _compared(
-    one: tuple[str, Results], other: tuple[str, Results], scores: Iterable[str] = SHOWN
-) -> Iterator[Line]:
+    one: tuple[str, Results], other: tuple[str, Results], scores: Iterable[str] = SHOWN,
+    where: str = "",
+) -> Iterator[Line]:  # fmt: skip
     """``one`` against ``other``: differences, and whether seeds tell them apart.
 
     Nothing where either has not been run.
@@ -71,7 +75,7 @@ def _compared(
         )
     if parts:
         text = "; ".join(parts).replace("-", "−")
-        yield Line(one[0], f"{one[0]} against {other[0]}: {text}", tuple(signs))
+        yield Line(one[0], f"{where}{one[0]} against {other[0]}: {text}", tuple(signs))
 
 
 def _summed(lines: list[Line]) -> Iterator[str]:
@@ -95,12 +99,11 @@ def _start(results: Results, data: str, used: list[str]) -> Iterator[Line]:
         return found
 
     for start in (0.5, 0.95):
-        bounded, free = at("bounded", start), at("exponential", start)
-        for line in _compared(("the bound σ < 1", bounded), ("σ free", free)):
-            yield line._replace(text=f"started at {start:g}: {line.text}")
+        pair = ("the bound σ < 1", at("bounded", start)), ("σ free", at("exponential", start))
+        yield from _compared(*pair, where=f"started at {start:g}: ")
     for scale, name in (("bounded", "σ < 1"), ("exponential", "σ free")):
-        for line in _compared(("a start at 0.5", at(scale, 0.5)), ("at 0.95", at(scale, 0.95))):
-            yield line._replace(text=f"{name}: {line.text}")
+        pair = ("a start at 0.5", at(scale, 0.5)), ("at 0.95", at(scale, 0.95))
+        yield from _compared(*pair, where=f"{name}: ")
 
 
 def _prior_once(results: Results, data: str, used: list[str]) -> Iterator[Line]:
@@ -113,20 +116,16 @@ def _prior_once(results: Results, data: str, used: list[str]) -> Iterator[Line]:
         yield from _compared(one, (name, searched.select(rho=rho)), SHOWN[:2])
 
 
-def _unsearched(word: str) -> Callable[[Results, str, list[str]], Iterator[Line]]:
-    def answer(results: Results, data: str, used: list[str]) -> Iterator[Line]:
-        every = results.select(recipe="code_vae", data=data, rho=...)
-        used.extend(every.runs["key"])
-        for score in SHOWN:
-            values = by_value(every, "rho", score)
-            means = {rho: v.mean for rho, v in values.items() if not isinstance(rho, str)}
-            if means:
-                best = max(means, key=means.__getitem__)
-                other = (f"the best of {len(means)} (ρ = {best:g})", every.select(rho=best))
-                one = (f"ρ {RHOS[word]}", every.select(rho=word))
-                yield from _compared(one, other, [score])
-
-    return answer
+def _unsearched(word: str, results: Results, data: str, used: list[str]) -> Iterator[Line]:
+    every = results.select(recipe="code_vae", data=data, rho=...)
+    used.extend(every.runs["key"])
+    for score in SHOWN:
+        values = by_value(every, "rho", score)
+        means = {rho: v.mean for rho, v in values.items() if not isinstance(rho, str)}
+        if means:
+            best = max(means, key=means.__getitem__)
+            other = (f"the best of {len(means)} (ρ = {best:g})", every.select(rho=best))
+            yield from _compared((f"ρ {RHOS[word]}", every.select(rho=word)), other, [score])
 
 
 def _predicted(results: Results, data: str, used: list[str]) -> Iterator[Line]:
@@ -141,7 +140,6 @@ def _predicted(results: Results, data: str, used: list[str]) -> Iterator[Line]:
             f"γ = {gamma:g}: learned weights are {off.mean():.4f} off softmax(L/γ) on average, "
             f"{off.max():.4f} at most; the largest, {best.max():.2f}, is that of {best.idxmax()}, "
             f"the smallest, {best.min():.2f}, that of {best.idxmin()}",
-            (),
         )
 
 
@@ -149,22 +147,23 @@ def _sampled(results: Results, data: str, used: list[str]) -> Iterator[Line]:
     every = {"recipe": "code_vae", "data": data, "weights": "equal"}
     whole = results.select(**every, subset_samples=None)
     usual = set(whole.runs["epochs"])
-    others = results.select(**every, subset_samples=None, epochs=...).runs
-    longer = results.only(others["key"][~others["epochs"].isin(usual)])
-    for number in (1, 2, None):
-        drawn = results.select(**every, subset_samples=number, batch_size=..., epochs=...).runs
-        used.extend(drawn["key"])
-        for (batch, epochs), runs in drawn.groupby(["batch_size", "epochs"]):
-            if number is None and epochs in usual:
-                continue
-            name = f"{number or 'all'}{' of' if number else ''} 7 subsets"
-            name += f", {batch:g} samples a step, {epochs:g} epochs"
-            # What takes longer than all subsets do is held against these for longer.
-            rival = ("all 7", whole)
-            if number is not None and epochs not in usual and len(longer):
-                rival = (f"all 7, {longer.runs['epochs'].max():g} epochs", longer)
-            part = results.only(runs["key"])
-            yield from _compared((name, part), rival, [*SHOWN, "processor_seconds"])
+    longer = results.select(**every, subset_samples=None, epochs=...)
+    longer = longer.only(longer.runs["key"][~longer.runs["epochs"].isin(usual)])
+    drawn = results.select(**every, subset_samples=[1, 2, None], batch_size=..., epochs=...).runs
+    used.extend(drawn["key"])
+    columns = [drawn["subset_samples"].astype(float), "batch_size", "epochs"]
+    for (number, batch, epochs), runs in drawn.groupby(columns, dropna=False):
+        few = not pd.isna(number)
+        if not few and epochs in usual:
+            continue
+        name = f"{number:g} of 7 subsets" if few else "all 7 subsets"
+        name += f", {batch:g} samples a step, {epochs:g} epochs"
+        # What takes longer than all subsets do is held against these for longer.
+        rival = ("all 7", whole)
+        if few and epochs not in usual and len(longer):
+            rival = (f"all 7, {longer.runs['epochs'].max():g} epochs", longer)
+        part = (name, results.only(runs["key"]))
+        yield from _compared(part, rival, [*SHOWN, "processor_seconds"])
 
 
 def _precision(results: Results, data: str, used: list[str]) -> Iterator[Line]:
@@ -181,8 +180,8 @@ _QUESTIONS: dict[str, Callable[[Results, str, list[str]], Iterator[Line]]] = {
     "Is it the bound σ < 1 that helps training, or only a small σ at the start?": _start,
     "Does PoE with the prior counted once beat CoDE at every ρ?": _prior_once,
     "Does the correlation of the shared prior, with nothing to search, match the best ρ?":
-        _unsearched("shared_prior"),
-    "Does a learned ρ match the best of a search?": _unsearched("learned"),
+        partial(_unsearched, "shared_prior"),
+    "Does a learned ρ match the best of a search?": partial(_unsearched, "learned"),
     "What does π learn, and does softmax(L/γ) predict it?": _predicted,
     "What is lost where each sample stands for a few random subsets instead of all?": _sampled,
     "Do networks in bfloat16 (aggregation and loss in float32) change results?": _precision,

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from inspect import signature
@@ -35,6 +36,7 @@ from scipy import stats
 from mmvae_core import data as datasets
 from mmvae_core import recipes, sweeps
 from mmvae_core.sweeps import Run
+from mmvae_core.sweeps.table import GROUPS, SCHEMA
 
 __all__ = ["SCORES", "USUAL", "Results", "Score", "Spread", "difference", "known_score",
            "paired_difference", "spread", "usual", "written"]  # fmt: skip
@@ -158,7 +160,8 @@ def difference(one: Spread, other: Spread) -> tuple[float, int]:
         return gap, 0
     p = 0.0  # of two means without any spread
     if one.sd or other.sd:
-        p = stats.ttest_ind_from_stats(*_told(one), *_told(other), equal_var=False).pvalue
+        told = (*one[:2], one.seeds, *other[:2], other.seeds)  # mean, deviation, number
+        p = stats.ttest_ind_from_stats(*told, equal_var=False).pvalue
     return gap, int(np.sign(gap)) if p < SURE else 0
 
 
@@ -178,10 +181,6 @@ def paired_difference(one: Spread, other: Spread) -> tuple[float, int]:
     t = abs(apart.mean) / (apart.sd / apart.seeds**0.5) if apart.sd else np.inf
     p = 2 * stats.t.sf(t, apart.seeds - 1)
     return apart.mean, int(np.sign(apart.mean)) if p < SURE else 0
-
-
-def _told(value: Spread) -> tuple[float, float, int]:
-    return value.mean, value.sd, value.seeds
 
 
 # Runs --------------------------------------------------------------------------------------------
@@ -214,7 +213,7 @@ class Results:
         try:
             return cls(sweeps.read(path))
         except FileNotFoundError:
-            return cls(pd.DataFrame(columns=_COLUMNS))
+            return cls(pd.DataFrame(columns=SCHEMA.names))
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -236,22 +235,19 @@ class Results:
         if unknown := sorted(set(wanted) - set(runs.columns)):
             known = ", ".join(sorted(runs.columns))
             raise ValueError(f"the runs have no column {', '.join(unknown)}; they have {known}")
-        keep = np.ones(len(runs), dtype=bool)
+        told = [options <= set(wanted) for options in _unusual_options(runs)]
+        keep = pd.Series(told, runs.index, dtype=bool)
         for name, value in wanted.items():
-            keep &= _are(runs, name, value)
-        for data in runs["data"].unique():
-            others = (runs["data"] != data).to_numpy()
+            keep &= _are(runs[name], value)
+        for data, part in runs.groupby("data"):
             common = {**usual(data), **dict(zip(TRAINING, self._training[data], strict=True))}
             for name in set(common) - set(wanted):
-                keep &= others | _are(runs, name, common[name])
-        told = [options <= set(wanted) for options in _unusual_options(runs)]
-        keep &= np.array(told, dtype=bool)
+                keep[part.index] &= _are(part[name], common[name])
         return self.only(runs["key"][keep])
 
     def only(self, keys: Collection[str]) -> Results:
         """The runs with these keys."""
-        part = Results.__new__(Results)
-        part.failed, part._training = self.failed, self._training
+        part = copy(self)
         part.rows = self.rows[self.rows["key"].isin(keys)].reset_index(drop=True)
         part.runs = self.runs[self.runs["key"].isin(keys)].reset_index(drop=True)
         return part
@@ -289,13 +285,7 @@ def _several(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-_CONFIGURATION = [
-    "recipe", "modalities", "data", "options", "data_options", "model", "training"
-]  # fmt: skip
-_COLUMNS = [
-    "key", "status", "error", "seed", *_CONFIGURATION, "metric", "given", "generated", "value",
-    "stderr", "count", "steps", "training_seconds", "processor_seconds", "made_with",
-]  # fmt: skip
+_CONFIGURATION = ["recipe", "modalities", "data", *GROUPS]
 
 
 def _scored(rows: pd.DataFrame) -> pd.DataFrame:
@@ -340,9 +330,9 @@ def _usual_training(runs: pd.DataFrame) -> dict[str, tuple[int, ...]]:
     those equally many, the longest."""
     found: dict[str, tuple[int, ...]] = {}
     for data, part in runs.drop_duplicates(_CONFIGURATION).groupby("data"):
-        plain = np.array([not options for options in _unusual_options(part)], dtype=bool)
+        plain = pd.Series([not options for options in _unusual_options(part)], part.index)
         for name, value in usual(data).items():
-            plain &= _are(part, name, value)
+            plain &= _are(part[name], value)
         counts = (part[plain] if plain.any() else part).groupby(list(TRAINING)).size()
         found[data] = max(counts.index, key=lambda pair: (counts[pair], pair[::-1]))
     return found
@@ -361,14 +351,8 @@ def _unusual(recipe: str, modalities: int, options: str) -> set[str]:
     return {name for name, value in given.items() if value != usually.get(name)}
 
 
-def _are(runs: pd.DataFrame, name: str, wanted: Any) -> np.ndarray:
+def _are(column: pd.Series, wanted: Any) -> pd.Series:
     """Which runs have the wanted value, or one of several. 1 is 1.0; nothing is None or NaN."""
-    column = runs[name]
-    if wanted is ...:
-        return np.ones(len(column), dtype=bool)
-    if isinstance(wanted, (list, tuple, set, range)):
-        return np.any([np.zeros(len(column), dtype=bool),
-                       *(_are(runs, name, one) for one in wanted)], axis=0)  # fmt: skip
-    if wanted is None:
-        return column.isna().to_numpy()
-    return np.array([bool(cell == wanted) for cell in column], dtype=bool)
+    several = wanted if isinstance(wanted, (list, tuple, set, range)) else [wanted]
+    found = column.astype(object).isin([value for value in several if value is not None])
+    return found | (column.isna() & (None in several)) | (... in several)

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from course.comparison.published import TABLES
 from course.comparison.results import SCORES, Results, Spread, known_score, spread, usual, written
-from mmvae_core.metrics.weights import predicted_weights
 
 __all__ = ["Mark", "Sheet", "Speed", "baseline_marks", "baseline_runs", "by_cardinality",
            "by_value", "checks", "clean_pictures", "gpu_steps", "quality_gap", "rank", "rho_search",
@@ -55,8 +55,7 @@ def trade_off(results: Results, x: str, y: str, by: Sequence[str] = ("recipe",))
     for name in (x, y):
         known_score(name)
     marks = []
-    columns = list(dict.fromkeys([*by, "key", x, y]))
-    for name, part in results.runs[columns].groupby(list(by), dropna=False, sort=True):
+    for name, part in results.runs.groupby(list(by), dropna=False):
         both = part.dropna(subset=[x, y])[[x, y]]
         points = tuple(both.itertuples(index=False, name=None))
         mark = Mark(tuple(name), spread(part[x]), spread(part[y]), tuple(part["key"]), points)
@@ -145,13 +144,8 @@ def weights_by_subset(results: Results) -> pd.DataFrame:
     extra = table["beta"].astype(float) - 1
     table["bound"] -= (extra * table["kl"]).where(extra != 0, 0.0)
     table["size"] = table["given"].str.count(r"\+") + 1
-    table["predicted"] = np.nan
-    for _, part in table.dropna(subset="entropy_scale").groupby("key"):
-        best = predicted_weights(
-            dict(zip(part["given"], part["bound"], strict=True)),
-            float(part["entropy_scale"].iloc[0]),
-        )
-        table.loc[part.index, "predicted"] = part["given"].map(best)
+    scaled = table["bound"] / table["entropy_scale"].astype(float)
+    table["predicted"] = scaled.groupby(table["key"]).transform(softmax)
     return table.drop(columns=["kl", "beta"])
 
 
@@ -202,16 +196,16 @@ def rho_search(
     """
     every = results.select(recipe="code_vae", data=data, modalities=..., rho=...)
     once = results.select(recipe="mopoe", data=data, aggregation="poe_prior_once")
-    panels: dict[int, dict[str, dict[Any, Spread]]] = {}
-    for number in sorted(every.runs["modalities"].unique()):
-        part = every.select(modalities=int(number), rho=...)
-        panels[int(number)] = {score: by_value(part, "rho", score) for score in scores}
+    panels = {
+        int(number): {score: by_value(every.only(part["key"]), "rho", score) for score in scores}
+        for number, part in every.runs.groupby("modalities")
+    }
     three = panels.get(usual(data)["modalities"], {})
-    others = {}
-    for score in scores:
-        by_rho = three.get(score, {})
-        rules = {name: by_rho[name] for name in ("learned", "shared_prior") if name in by_rho}
-        others[score] = rules | {"poe_prior_once": once.score(score)}
+    others = {
+        score: {rho: part for rho, part in three.get(score, {}).items() if isinstance(rho, str)}
+        | {"poe_prior_once": once.score(score)}
+        for score in scores
+    }
     return panels, others, results.only([*every.runs["key"], *once.runs["key"]])
 
 

@@ -286,7 +286,7 @@ def _labels(label: Any, count: int, device: torch.device) -> Tensor | None:
     """Classes as an int64 tensor ``[N]`` of whole numbers from 0."""
     if label is None:
         return None
-    values = label if isinstance(label, Tensor) else np.asarray(label)
+    values: Any = label if isinstance(label, Tensor) else np.asarray(label)
     if not isinstance(values, Tensor) and values.dtype.kind in "iu":
         values = torch.from_numpy(values.astype(np.int64)).to(device)
     whole = isinstance(values, Tensor) and values.dtype in WHOLE

@@ -124,7 +124,8 @@ def _rooms(picture: Picture) -> dict[str, dict[str, Any]]:
         before = [(18.0 if panel.ylabel else 0.0) + (14.0 + 9.5 * ticks if ticks else 8.0)]
         after, below = [12.0], [42.0 if panel.xlabel else 24.0 if "x" in panel.axes else 4.0]
         if labels := picture.labels.get(name, ()):
-            at = panel.placed(*np.transpose([(one.x, one.y) for one in labels]), picture.height)
+            x, y = np.transpose([(one.x, one.y) for one in labels])
+            at = panel.placed(x, y, picture.height)
             x, y = np.transpose(at + [one.shift for one in labels])
             wide = np.array([LETTER * one.size * len(one.text) + 8 for one in labels])
             share = np.array([one.anchor[0] for one in labels])

@@ -108,23 +108,24 @@ def sweep(
     starts processes does.
     """
     settings = Settings() if settings is None else settings
-    folder = Path(folder).resolve()
+    folder = Path(folder).expanduser().resolve()
     folder.mkdir(parents=True, exist_ok=True)
     todo = remaining(
         runs, folder, settings=settings, inception=inception, retry_failed=retry_failed
     )
+    root = None if data_root is None else str(Path(data_root).expanduser().resolve())
     arguments = {
         "folder": str(folder),
-        "data_root": None if data_root is None else str(Path(data_root).resolve()),
+        "data_root": root,
         "device": device,
         "settings": settings,
-        "inception": None if inception is None else str(Path(inception).resolve()),
+        "inception": None if inception is None else str(Path(inception).expanduser().resolve()),
         "retry_failed": retry_failed,
         "keep_models": keep_models,
     }
     of_data = {(run.data, run.modalities, str(run.data_options)): run for run in runs}
     for run in of_data.values() if not todo else ():  # else the workers look
-        check_data(run, folder, arguments["data_root"])
+        check_data(run, folder, root)
     total = len({run.key for run in runs})
     with ExitStack() as stack:
         bar = stack.enter_context(

@@ -266,8 +266,12 @@ class Plotted(widgets.VBox):
         for trace in self.figure.data:
             if trace.hovertemplate:
                 name = trace.name.split()[-1]
-                # Every trace is told of every click, most of them that none of their marks was hit.
-                trace.on_click(lambda _, hit, __, name=name: hit.point_inds and pressed(name))
+
+                def clicked(_: Any, hit: Any, __: Any, name: str = name) -> None:
+                    if hit.point_inds:  # every trace is told of every click
+                        pressed(name)
+
+                trace.on_click(clicked)
         self.show(picture, words, table)
 
     def show(self, picture: Picture, words: str, table: page.Table | None) -> None:

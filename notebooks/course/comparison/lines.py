@@ -101,8 +101,8 @@ def rho_picture(
             )  # fmt: skip
             for rule, part in levels.items() if numbers else ():
                 _level(draft, name, rule, panel, part, STYLES[UNSEARCHED[rule]], fill=0.1)
-    levels = [STYLES[name] for name in UNSEARCHED.values()]
-    keys = [(replace(style, marker=""), f"{style.label}, M = 3") for style in levels]
+    unsearched = [STYLES[name] for name in UNSEARCHED.values()]
+    keys = [(replace(style, marker=""), f"{style.label}, M = 3") for style in unsearched]
     draft.key([(STYLES["code_vae"], "CoDE-VAE, ρ by hand"), *keys], width=2)
     return draft.picture(f"{behind}. Arms and bands: one standard deviation over seeds.",
                          "scores over the correlation by number of modalities")  # fmt: skip

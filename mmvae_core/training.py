@@ -21,9 +21,16 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from mmvae_core.checkpoints import (
+    check_same_run,
+    load_checkpoint,
+    load_model,
+    origin_of,
+    remembered,
+    save_checkpoint,
+)
 from mmvae_core.checks import InvalidScaleError, check_present, whole_number
 from mmvae_core.data.dataset import MultimodalDataset
-from mmvae_core.files import replacing
 from mmvae_core.model import MultimodalVAE
 
 __all__ = [
@@ -35,9 +42,6 @@ __all__ = [
     "load_model",
     "save_checkpoint",
 ]
-
-FORMAT = 3  # of checkpoints; raised when their content changes
-RENAMED = {"mixture_logits": "pi.logits", "baseline": "pi.baseline"}  # since format 2
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,8 @@ def fit(
     With a ``folder`` the run is checkpointed in ``last.pt`` (model, optimiser, random state,
     history, recipe, configuration) and ``best.pt`` (the lowest held-out loss, or training loss
     without ``valid``); called again with the same arguments it goes on from where it stopped,
-    and with more ``epochs`` it goes on beyond.
+    and with more ``epochs`` it goes on beyond. The same arguments: a checkpoint knows data, mask,
+    held-out data, starting weights and settings by their fingerprints.
 
     Args:
         model, data: on the same device; batches are gathered there.
@@ -156,8 +161,8 @@ def fit(
         keep_best: False writes no ``best.pt``.
 
     Raises:
-        ValueError: the folder holds a checkpoint of another recipe or configuration, or the data
-            do not suit the model or are smaller than a batch.
+        ValueError: the folder holds a checkpoint of another run, or a damaged one, or the data do
+            not suit the model or are smaller than a batch.
         FloatingPointError: the run diverged (a loss, scale or parameter is not finite); the last
             good checkpoint stays.
     """
@@ -170,10 +175,19 @@ def fit(
     rows = torch.Generator().manual_seed(config.seed)  # of recipes that draw their subsets
     history, epoch, step = History(), 0, 0
     best, sums = math.inf, {}
-    last = None if folder is None else Path(folder) / "last.pt"
+    last = None if folder is None else Path(folder).expanduser() / "last.pt"
+    origin = {} if last is None else origin_of(model, data, valid)
     if last is not None and last.exists():
         saved = load_checkpoint(last)
-        _check_same_run(saved, model, config, len(data), last)
+        settings = asdict(config)  # these two may change between the parts of a run
+        del settings["epochs"], settings["checkpoint_seconds"]
+        check_same_run(saved, model, settings, origin, last)
+        if saved["epoch"] > config.epochs:
+            raise ValueError(
+                f"{last} already has {saved['epoch']} epochs, more than the {config.epochs} asked "
+                "for"
+            )
+        origin = {**origin, **json.loads(saved.get("origin", "{}"))}
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         noise.set_state(saved["noise"])
@@ -202,7 +216,7 @@ def fit(
             write(
                 last, epoch=epoch, step=step, best=best, sums=sums, history=asdict(history),
                 optimizer=optimizer.state_dict(), noise=noise.get_state(), rows=rows.get_state(),
-                config=json.dumps(asdict(config)), num_samples=len(data), device=device.type,
+                config=json.dumps(asdict(config)), origin=json.dumps(origin), device=device.type,
             )  # fmt: skip
 
     def show() -> None:
@@ -213,7 +227,7 @@ def fit(
         total=total_steps, initial=resumed_at, unit="step",
         disable=not show_progress, desc=f"epoch {epoch + 1}/{config.epochs}",
     )  # fmt: skip
-    with _half_precision(model, config.mixed_precision), bar:
+    with _half_precision(model, config.mixed_precision), remembered(model, origin), bar:
         while epoch < config.epochs:
             model.train()
             order = _epoch_order(len(data), config.seed, epoch).to(device)
@@ -300,48 +314,6 @@ def held_out_loss(model: MultimodalVAE, data: MultimodalDataset, config: TrainCo
     return total / len(data)
 
 
-def save_checkpoint(path: str | Path, model: MultimodalVAE, **state: Any) -> Path:
-    """Write model, its description and ``state`` so that the file is old or new, never half."""
-    content = {
-        "format": FORMAT, "spec": json.dumps(model.spec), "model": model.state_dict(), **state
-    }  # fmt: skip
-    with replacing(path) as partial:
-        torch.save(content, partial)
-    return Path(path)
-
-
-def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """Read a checkpoint; tensors and plain data only, so that a file cannot run code.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not a checkpoint of this project, or is damaged.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no checkpoint at {path}; train with folder={str(path.parent)!r}")
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is damaged or "
-            "something else. Delete it, or copy it again from where it came"
-        ) from error
-    if not isinstance(content, dict) or content.get("format") not in (2, FORMAT):
-        raise ValueError(f"{path} is not a checkpoint of format {FORMAT}; train again to make one")
-    if content["format"] == 2:
-        content["model"] = {RENAMED.get(k, k): value for k, value in content["model"].items()}
-    return content
-
-
-def load_model(path: str | Path, device: str | torch.device = "cpu") -> MultimodalVAE:
-    """The trained model of a checkpoint (``last.pt`` or ``best.pt``)."""
-    content = load_checkpoint(path, device)
-    model = MultimodalVAE.from_spec(json.loads(content["spec"])).to(device)
-    model.load_state_dict(content["model"])
-    return model.eval()
-
-
 @contextmanager
 def _half_precision(model: MultimodalVAE, wanted: bool) -> Iterator[None]:
     """Networks in bfloat16 inside, as they were outside."""
@@ -389,46 +361,4 @@ def _check_data(model: MultimodalVAE, data: MultimodalDataset, batch_size: int) 
         raise ValueError(
             f"model and data must be on one device; got {model.device} and {data.x[0].device}. "
             "Use data.to(device)"
-        )
-
-
-def _check_same_run(
-    saved: dict[str, Any],
-    model: MultimodalVAE,
-    config: TrainConfig,
-    num_samples: int,
-    path: Path,
-) -> None:
-    advice = "choose another folder, or delete this one to start anew"
-
-    def compare(there: dict[str, Any], here: dict[str, Any], problem: str) -> None:
-        keys = [key for key in here | there if there.get(key) != here.get(key)]
-        if keys:
-            values = ([part.get(key) for key in keys] for part in (there, here))
-            raise ValueError(
-                f"{path} {problem.format(', '.join(keys))} (there {{}}, here {{}}); ".format(
-                    *values
-                )
-                + advice
-            )
-
-    here = json.loads(json.dumps(model.spec))
-    compare(json.loads(saved["spec"]), here, "belongs to another model: {} differ")
-    configs = asdict(TrainConfig(**json.loads(saved["config"]))), asdict(config)
-    for part in configs:  # these may change between the parts of a run
-        del part["epochs"], part["checkpoint_seconds"]
-    compare(*configs, "was trained with another {}")
-    if saved["device"] != model.device.type:
-        raise ValueError(
-            f"{path} was trained on {saved['device']}, the model is on {model.device.type}; noise "
-            f"differs between them, so the run cannot go on there: {advice}"
-        )
-    if saved["num_samples"] != num_samples:
-        raise ValueError(
-            f"{path} was trained on {saved['num_samples']} samples, these data have "
-            f"{num_samples}; {advice}"
-        )
-    if saved["epoch"] > config.epochs:
-        raise ValueError(
-            f"{path} already has {saved['epoch']} epochs, more than the {config.epochs} asked for"
         )

@@ -38,6 +38,7 @@ ROOMS = [
     "worlds",
     "exact_bounds",
     "metrics",
+    "checkpoints",
     "training",
     "sweeps",
     "pictures",

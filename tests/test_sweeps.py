@@ -317,7 +317,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_apart_from_a_run_that_failed
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("mmvae_core.training.torch.save", full)
+        patch.setattr("mmvae_core.checkpoints.torch.save", full)
         assert sweeps.execute(TINY, tmp_path, settings=QUICK) == "interrupted"
         patch.setattr("mmvae_core.sweeps.work.write_run", full)
         with pytest.warns(UserWarning, match="Not noted: .*No space left"):

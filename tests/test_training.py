@@ -11,6 +11,7 @@ import time
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -268,23 +269,134 @@ def test_a_bad_checkpoint_is_named(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "none.pt")
     path = save_checkpoint(tmp_path / "last.pt", make())
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(ValueError, match="it is damaged or something else"):
+    with pytest.raises(ValueError, match="damaged or something else"):
         load_checkpoint(path)
     torch.save({"weights": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match="not a checkpoint of format"):
+    with pytest.raises(ValueError, match="must be a checkpoint of format"):
         load_checkpoint(path)
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     run(tmp_path)
-    with pytest.raises(ValueError, match="belongs to another model: recipe differ"):
+    with pytest.raises(ValueError, match="belongs to another model, with another recipe"):
         run(tmp_path, name="mopoe")
     with pytest.raises(ValueError, match=r"another beta \(there \[1.0\], here \[2.0\]\)"):
         run(tmp_path, replace(CONFIG, beta=2.0))
     with pytest.raises(ValueError, match="already has 4 epochs, more than the 3"):
         run(tmp_path, replace(CONFIG, epochs=3))
-    with pytest.raises(ValueError, match="trained on 48 samples, these data have 40"):
-        fit(make(), pictures(40), CONFIG, folder=tmp_path)
+
+
+def other_pixel(data: MultimodalDataset) -> MultimodalDataset:
+    view = data.x[1].clone()
+    view[-1, 0, -1, -1] ^= 1
+    return replace(data, x=(data.x[0], view))
+
+
+def hidden(data: MultimodalDataset) -> MultimodalDataset:
+    present = data.present.clone()
+    present[3, 1] = False
+    return replace(data, present=present)
+
+
+def relabelled(data: MultimodalDataset) -> MultimodalDataset:
+    return replace(data, label=1 - data.label)
+
+
+def started_otherwise(model: MultimodalVAE) -> MultimodalVAE:
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] += 1e-6
+    return model
+
+
+@pytest.mark.parametrize(
+    ("change", "valid", "start", "says"),
+    [
+        (other_pixel, None, None, "another run: the data differ"),
+        (relabelled, None, None, "another run: the data differ"),
+        (hidden, None, None, "the mask of the data, the data differ"),
+        (lambda data: data.subset(slice(0, 40)), None, None, "the data differ"),
+        (None, other_pixel, None, "another run: the held-out data differ"),
+        (None, hidden, None, "the mask of the held-out data, the held-out data differ"),
+        (None, lambda _: None, None, "the held-out data differ"),
+        (None, None, started_otherwise, "another run: the starting weights differ"),
+    ],
+)
+def test_a_folder_of_a_run_on_something_else_is_refused(
+    tmp_path: Path, change: Any, valid: Any, start: Any, says: str
+) -> None:
+    run(tmp_path)
+    before = (tmp_path / "last.pt").read_bytes()
+    data, held_out, model = pictures(), pictures(16), make()
+    data, held_out, model = (
+        value if do is None else do(value)
+        for do, value in ((change, data), (valid, held_out), (start, model))
+    )
+    more = replace(CONFIG, epochs=5)
+    with pytest.raises(ValueError, match=rf"{says}.*choose another folder"):
+        fit(model, data, more, valid=held_out, folder=tmp_path)
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_what_an_absent_view_holds_makes_no_other_run(tmp_path: Path) -> None:
+    data = hidden(pictures())
+    x = data.x[1].clone()
+    x[3] ^= 255
+    fit(make(), data, CONFIG, folder=tmp_path)
+    fit(make(), replace(data, x=(data.x[0], x)), replace(CONFIG, epochs=5), folder=tmp_path)
+
+
+@pytest.mark.parametrize("read_back", [False, True])
+def test_a_model_that_was_stopped_goes_on_in_the_same_session(
+    tmp_path: Path, read_back: bool
+) -> None:
+    """Its weights are neither those it started from nor those of the checkpoint."""
+    model, config = make(), replace(CONFIG, checkpoint_seconds=1e9)
+
+    def stop(progress: training.Progress) -> None:
+        if progress.epoch == 2:
+            raise KeyboardInterrupt
+
+    go = partial(fit, valid=pictures(16), folder=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        go(model, pictures(), config, callback=stop)
+    model = load_model(tmp_path / "last.pt") if read_back else model
+    go(model, pictures(), config)
+    assert_identical(model, run(None))
+    go(model, pictures(), replace(config, epochs=6))
+    assert_identical(model, run(None, replace(CONFIG, epochs=6)))
+
+
+def test_a_checkpoint_is_read_as_it_was_written_or_refused(tmp_path: Path) -> None:
+    run(tmp_path, replace(CONFIG, epochs=1))
+    path, dice = tmp_path / "last.pt", random.Random(3)
+    whole, right = path.read_bytes(), load_checkpoint(path)["model"]
+    refused = 0
+    for n in range(120):
+        content = bytearray(whole if n % 3 else whole[: dice.randrange(len(whole))])
+        if n % 3:
+            content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
+        path.write_bytes(content)
+        try:
+            found = load_checkpoint(path)
+        except ValueError as error:
+            refused += 1
+            assert str(path) in str(error) and "elete" not in str(error)
+        else:
+            assert all(torch.equal(found["model"][name], right[name]) for name in right)
+    assert refused > 60
+
+
+def test_a_good_checkpoint_is_never_called_damaged(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path / "best.pt", make())
+    for device in ("cuda:99", "gpu", ""):
+        with pytest.raises(ValueError, match="device must be one that torch can use here"):
+            load_model(path, device)
+    for place in (tmp_path, ""):
+        with pytest.raises(ValueError, match="must be a plain file; it is a folder"):
+            load_model(place)
+    path.rename(tmp_path / "last.pt")
+    with pytest.raises(ValueError, match="holds a model and not the state of its training"):
+        run(tmp_path)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(

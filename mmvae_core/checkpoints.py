@@ -1,0 +1,176 @@
+"""Checkpoints: written whole, read back as they were written, and knowing whose they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from mmvae_core.data.dataset import MultimodalDataset
+from mmvae_core.files import regular, replacing
+from mmvae_core.model import MultimodalVAE
+
+__all__ = [
+    "check_same_run",
+    "load_checkpoint",
+    "load_model",
+    "origin_of",
+    "remembered",
+    "save_checkpoint",
+]
+
+FORMAT = 4  # of checkpoints; raised when their content changes
+RENAMED = {"mixture_logits": "pi.logits", "baseline": "pi.baseline"}  # since format 2
+# Where the weights of a model started that has been trained here, and what they were at the end.
+_STARTS: WeakKeyDictionary[MultimodalVAE, tuple[str, str]] = WeakKeyDictionary()
+
+
+def save_checkpoint(path: str | Path, model: MultimodalVAE, **state: Any) -> Path:
+    """Write model, its description and ``state`` so that the file is old or new, never half."""
+    content = {
+        "format": FORMAT, "spec": json.dumps(model.spec), "model": model.state_dict(), **state
+    }  # fmt: skip
+    with replacing(path) as partial:
+        torch.save(content, partial)
+    return Path(path)
+
+
+def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read a checkpoint; tensors and plain data only, so that a file cannot run code.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a checkpoint of this project, or is damaged.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"no checkpoint at {path}; train with folder={str(path.parent)!r}")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(
+            f"device must be one that torch can use here, such as 'cpu'; got {str(device)!r} "
+            f"({str(error).splitlines()[0][:120]})"
+        ) from error
+    try:
+        with zipfile.ZipFile(regular(path)) as file:
+            if (part := file.testzip()) is not None:  # torch does not compare the checksums
+                raise zipfile.BadZipFile(f"the checksum of its part {part} is another")
+        content = torch.load(path, map_location=device, weights_only=True)
+    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0][:200]}); it is "
+            "damaged or something else. Copy it again from where it came, or train again in "
+            "another folder"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") not in (2, 3, FORMAT):
+        found = content.get("format") if isinstance(content, dict) else None
+        raise ValueError(
+            f"{path} must be a checkpoint of format 2 to {FORMAT}, as save_checkpoint writes it; "
+            f"got {f'format {found}' if found else 'something else'}"
+        )
+    if content["format"] == 2:
+        content["model"] = {RENAMED.get(k, k): value for k, value in content["model"].items()}
+    return content
+
+
+def load_model(path: str | Path, device: str | torch.device = "cpu") -> MultimodalVAE:
+    """The trained model of a checkpoint (``last.pt`` or ``best.pt``)."""
+    content = load_checkpoint(path, device)
+    model = MultimodalVAE.from_spec(json.loads(content["spec"])).to(device)
+    model.load_state_dict(content["model"])
+    return model.eval()
+
+
+def origin_of(
+    model: MultimodalVAE, data: MultimodalDataset, valid: MultimodalDataset | None
+) -> dict[str, str]:
+    """Fingerprints of what shapes a run beside its settings, by what they are of."""
+    now = _digest(model.state_dict())
+    start, end = _STARTS.get(model, (now, now))
+    masks = {name: part.present for name, part in (("", data), ("held-out ", valid)) if part}
+    return {
+        **{f"the mask of the {name}data": _digest({"": mask}) for name, mask in masks.items()},
+        "the data": data.fingerprint,
+        "the held-out data": "none" if valid is None else valid.fingerprint,
+        "the starting weights": start if now == end else now,
+    }
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, value in tensors.items():
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def remembered(model: MultimodalVAE, origin: dict[str, str]) -> Iterator[None]:
+    """What the model started from is known after the block too, however that ends."""
+    try:
+        yield
+    finally:
+        if origin:
+            end = _digest(model.state_dict())
+            _STARTS[model] = (origin["the starting weights"], end)
+
+
+def check_same_run(
+    saved: dict[str, Any],
+    model: MultimodalVAE,
+    settings: Mapping[str, Any],
+    origin: Mapping[str, str],
+    path: Path,
+) -> None:
+    """Raise ``ValueError``, which says what differs, where a checkpoint is of another run.
+
+    Args:
+        saved: what it holds.
+        settings: of the run, other than those that may change between its parts.
+        origin: see :func:`origin_of`.
+        path: of the checkpoint, for messages.
+    """
+    advice = "choose another folder, or delete this one to start anew"
+    if "optimizer" not in saved:
+        raise ValueError(
+            f"{path} holds a model and not the state of its training, as best.pt does, so that no "
+            f"run can go on from it: {advice}"
+        )
+
+    def compare(there: dict[str, Any], here: dict[str, Any], problem: str) -> None:
+        keys = [key for key in here | there if there.get(key) != here.get(key)]
+        if keys:
+            was, now = ([part.get(key) for key in keys] for part in (there, here))
+            raise ValueError(
+                f"{path} {problem} {', '.join(keys)} (there {was}, here {now}); {advice}"
+            )
+
+    here = json.loads(json.dumps(model.spec))
+    compare(json.loads(saved["spec"]), here, "belongs to another model, with another")
+    before = json.loads(saved["config"])
+    compare(
+        {name: before.get(name) for name in settings}, dict(settings), "was trained with another"
+    )
+    if saved["device"] != model.device.type:
+        raise ValueError(
+            f"{path} was trained on {saved['device']}, the model is on {model.device.type}; noise "
+            f"differs between them, so the run cannot go on there: {advice}"
+        )
+    there = json.loads(saved.get("origin", "{}"))  # none before format 4
+    if origin["the starting weights"] == _digest(saved["model"]):  # this run's own, read back
+        origin = {**origin, "the starting weights": there.get("the starting weights", "")}
+    different = [name for name, found in there.items() if origin.get(name) != found]
+    if different:
+        raise ValueError(
+            f"{path} belongs to another run: {', '.join(different)} differ from what is given "
+            f"now; {advice}"
+        )

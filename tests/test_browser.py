@@ -70,23 +70,28 @@ def made(kind: type[Explorer]) -> Explorer:
     return kind.example() if hasattr(kind, "example") else kind()
 
 
+_CONTROLS = """
+place => ({
+  sliders: Object.fromEntries([...place.querySelectorAll('input[type=range]')].map(
+    input => [input.getAttribute('aria-label'), Number(input.value)])),
+  chosen: Object.fromEntries([...place.querySelectorAll('.widget-toggle-buttons')].map(row => [
+    row.querySelector('.widget-label').textContent,
+    [...row.querySelectorAll('button')].findIndex(b => b.classList.contains('mod-active'))])),
+  pressed: [...place.querySelectorAll('button.mod-active')].map(b => b.textContent.trim()),
+})
+"""
+
+
 def values(place: Any, explorer: Explorer) -> dict[str, Any]:
     """Where the page's controls are."""
-    found = {}
+    seen, found = place.evaluate(_CONTROLS), {}
     for name, control in explorer.controls.items():
         if isinstance(control, Choice):
-            row = place.locator(".widget-toggle-buttons").filter(has_text=control.label)
-            at = row.locator("button").evaluate_all(
-                "all => all.findIndex(button => button.classList.contains('mod-active'))"
-            )
-            options = explorer.inputs[name]._options_full
-            found[name] = options[at][1]
+            found[name] = explorer.inputs[name]._options_full[seen["chosen"][control.label]][1]
         elif isinstance(control, Range):
-            slider = place.get_by_role("slider", name=control.spoken, exact=True)
-            found[name] = float(slider.input_value())
+            found[name] = float(seen["sliders"][control.spoken])
         else:  # a switch
-            button = place.get_by_role("button", name=control.label, exact=True)
-            found[name] = "mod-active" in button.get_attribute("class")
+            found[name] = control.label in seen["pressed"]
     return found
 
 

@@ -67,7 +67,7 @@ def of_members(model: MultimodalVAE, members: list[int], options: dict[str, Any]
     return part
 
 
-@pytest.mark.usefixtures("still")
+@pytest.mark.usefixtures("still", "as_user")
 @every_variant
 def test_a_sample_is_trained_with_the_recipe_of_what_it_has(name: str, options: dict) -> None:
     model, batch = tiny(name, options), with_gaps()
@@ -88,7 +88,7 @@ def test_a_sample_is_trained_with_the_recipe_of_what_it_has(name: str, options: 
     torch.testing.assert_close(terms["bound"], expected / 14, atol=1e-9, rtol=1e-10)
 
 
-@pytest.mark.usefixtures("still")
+@pytest.mark.usefixtures("still", "as_user")
 def test_absent_modalities_leave_the_recipe_of_those_that_are_there() -> None:
     """With m2 absent, loss and terms are those of a two-view model with the same networks."""
     batch = noisy_pictures().batch(torch.arange(6))
@@ -147,7 +147,7 @@ def test_incomplete_data_train_and_resume(name: str, options: dict, tmp_path) ->
 # --- sampled subsets ------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("still")
+@pytest.mark.usefixtures("still", "as_user")
 @pytest.mark.parametrize(
     ("name", "options"),
     [("mopoe", {}), ("code_vae", {}), ("mwb_vae", {}), ("permutation_invariant", {"hidden": 8})],
@@ -196,7 +196,7 @@ def test_the_gradient_of_sampled_subsets_is_the_whole_sums_on_average(
     assert ((values.mean(0) - expected).abs() < 4 * error).all()
 
 
-@pytest.mark.usefixtures("still")
+@pytest.mark.usefixtures("still", "as_user")
 def test_the_running_mean_changes_no_value_on_average() -> None:
     """What is taken from every bound is given back: the sampled bound's mean stays the whole one's,
     at four standard errors of 300 draws, with the running mean far from 0."""

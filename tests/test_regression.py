@@ -44,6 +44,7 @@ def outcome(name: str, seed: int) -> dict[str, float]:
     }
 
 
+@pytest.mark.usefixtures("as_user")  # shapes are checked elsewhere; here they double the time
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_run_stays_inside_the_band(name: str, seed: int) -> None:

@@ -144,7 +144,8 @@ def test_a_run_stopped_inside_an_epoch_goes_on_where_it_was(tmp_path: Path, monk
         for _ in range(2):
             calls.clear()
             with pytest.raises(Stop):
-                fit(make(), pictures(), CONFIG, folder=tmp_path, callback=stop_at_the_third)
+                fit(make(), pictures(), CONFIG, valid=pictures(16), folder=tmp_path,
+                    callback=stop_at_the_third)  # fmt: skip
             saved.append(load_checkpoint(tmp_path / "last.pt"))
     assert [part["step"] for part in saved] == [2, 4]  # inside the first epoch of six steps
     first, second = (part["history"]["processor_seconds"] for part in saved)
@@ -198,9 +199,13 @@ def _train_in(folder: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_killed_twenty_times_at_random_moments_it_is_the_same_run(tmp_path: Path) -> None:
+def test_killed_twenty_times_at_random_moments_it_is_the_same_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Imported once, in the server that the processes are forked from.
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mmvae_core.training"])
+    context.set_forkserver_preload([__name__, "torch._dynamo"])
     dice = random.Random(7)
     kills, inside_a_run = 0, 0
     while True:

@@ -7,6 +7,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -82,10 +83,11 @@ class Run:
                 raise ValueError(
                     f"{group} has no option {', '.join(unknown)}; it has {', '.join(known)}"
                 )
+        options = (
+            self.options and recipes.build(self.recipe, self.modalities, **self.options).options
+        )
         for group, usual in self._defaults().items():
-            values = getattr(self, group)
-            if group == "options":
-                values = recipes.build(self.recipe, self.modalities, **values).options
+            values = options if group == "options" else getattr(self, group)
             # The dataclass is frozen; leaving out what goes without saying is part of making it.
             object.__setattr__(self, group, _unusual(values, usual))
         TrainConfig(**self.training)
@@ -117,7 +119,7 @@ class Run:
 
     def _defaults(self) -> dict[str, dict[str, Any]]:
         return {
-            "options": dict(recipes.build(self.recipe, self.modalities).options),
+            "options": dict(_usual_options(self.recipe, self.modalities)),
             "data_options": _defaults_of(datasets.DATASETS[self.data]),
             "model": {**_defaults_of(MultimodalVAE), "latent_dim": LATENT_DIM},
             "training": _defaults_of(TrainConfig),
@@ -184,6 +186,12 @@ def data_option_names(data: str, options: Mapping[str, Any]) -> list[str]:
     return names
 
 
+@lru_cache
+def _usual_options(recipe: str, modalities: int) -> Mapping[str, Any]:
+    return recipes.build(recipe, modalities).options
+
+
+@lru_cache
 def _defaults_of(function: Callable[..., Any]) -> dict[str, Any]:
     """The defaults of a function that are plain data."""
     return {

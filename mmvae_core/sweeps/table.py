@@ -143,10 +143,11 @@ def read(source: str | Path, keys: Iterable[str] | None = None) -> pd.DataFrame:
     if keys is not None:
         frame = frame[frame["key"].isin(list(keys))].reset_index(drop=True)
     for group in GROUPS:
-        parsed = {text: json.loads(text) for text in frame[group].unique()}
-        for name in sorted({name for options in parsed.values() for name in options}):
-            values = {text: options.get(name) for text, options in parsed.items()}
-            column = pd.Series([values[text] for text in frame[group]], dtype=object)
+        codes, texts = pd.factorize(frame[group])
+        parsed = [json.loads(text) for text in texts]
+        for name in sorted({name for options in parsed for name in options}):
+            values = pd.Series([options.get(name) for options in parsed], dtype=object)
+            column = values.take(codes).reset_index(drop=True)
             frame["data_seed" if name == "seed" else name] = column
     return frame
 

@@ -116,6 +116,8 @@ def one(shown: Any, place: Any, presses: int) -> list[float]:
 
 
 def summary(ms: list[float]) -> dict[str, float]:
+    if not ms:
+        return {"steps": 0}  # no step of a slider changes the picture
     return {"median_ms": round(float(np.median(ms)), 2),
             "p95_ms": round(float(np.percentile(ms, 95)), 2), "steps": len(ms)}  # fmt: skip
 
@@ -136,8 +138,9 @@ if __name__ == "__main__":
     if not options.kernel_only:
         for name, painters in page(chosen, options.presses).items():
             table[name] |= {painter: summary(ms) for painter, ms in painters.items()}
-            ratio = table[name]["plotly"]["median_ms"] / table[name]["svg"]["median_ms"]
-            table[name]["plotly_over_svg"] = round(ratio, 2)
+            if painters["svg"] and painters["plotly"]:
+                ratio = np.median(painters["plotly"]) / np.median(painters["svg"])
+                table[name]["plotly_over_svg"] = round(float(ratio), 2)
     for name, row in table.items():
         print(name, json.dumps(row))
     if not options.kernel_only and not options.only:

@@ -132,7 +132,7 @@ def _rooms(picture: Picture) -> dict[str, dict[str, Any]]:
             before.append(float((share * wide - x).max()))
             after.append(float((x + (1 - share) * wide).max() - (right - panel.box[0]) * WIDTH))
             below.append(float(18 - y.min()))
-        rooms[name] = {"host": (hosts or [name])[0], "before": min(max(before), 100.0),
+        rooms[name] = {"host": (hosts or [name])[0], "before": min(max(before), 125.0),
                        "after": min(max(after), 90.0), "below": max(below)}  # fmt: skip
     return rooms
 

@@ -35,7 +35,11 @@ _STARTS: WeakKeyDictionary[MultimodalVAE, tuple[str, str]] = WeakKeyDictionary()
 
 
 def save_checkpoint(path: str | Path, model: MultimodalVAE, **state: Any) -> Path:
-    """Write model, its description and ``state`` so that the file is old or new, never half."""
+    """Write model, its description and ``state`` so that the file is old or new, never half.
+
+    A compiled model is written as the model that was compiled.
+    """
+    model = getattr(model, "_orig_mod", model)
     content = {
         "format": FORMAT, "spec": json.dumps(model.spec), "model": model.state_dict(), **state
     }  # fmt: skip
@@ -86,7 +90,8 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> MultimodalVAE:
     """The trained model of a checkpoint (``last.pt`` or ``best.pt``)."""
     content = load_checkpoint(path, device)
-    model = MultimodalVAE.from_spec(json.loads(content["spec"])).to(device)
+    dtype = content["model"]["modality_weights"].dtype
+    model = MultimodalVAE.from_spec(json.loads(content["spec"])).to(device, dtype)
     model.load_state_dict(content["model"])
     return model.eval()
 
@@ -109,7 +114,8 @@ def origin_of(
 def _digest(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, value in tensors.items():
-        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        plain = value.detach().cpu().contiguous().flatten().view(torch.uint8)  # bfloat16 too
+        digest.update(name.encode() + plain.numpy().tobytes())
     return digest.hexdigest()
 
 

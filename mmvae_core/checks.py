@@ -7,6 +7,8 @@ and a NaN shows in the loss. Shapes are always looked at.
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import isfinite
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -17,6 +19,7 @@ __all__ = [
     "check_experts",
     "check_present",
     "check_rho",
+    "finite_number",
     "one_of",
     "only_members",
     "whole_number",
@@ -39,10 +42,23 @@ def one_of(name: str, value: str, known: Collection[str]) -> str:
 
 
 def whole_number(name: str, value: int, least: int = 1) -> int:
-    """``value``, where it is a whole number from ``least``; else a ``ValueError`` that names it."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    """``value``, where it is a whole number from ``least``; else a ``ValueError`` that names it.
+
+    NumPy's whole numbers are some too, and come back as plain ones.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} must be a whole number, at least {least}; got {value!r}")
-    return value
+    return int(value)
+
+
+def finite_number(name: str, value: float, least: float = 0.0, *, above: bool = False) -> None:
+    """Raise ``ValueError`` where ``value`` is no finite number from ``least`` (or ``above`` it)."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+    if not is_number or value < least or (above and value == least):
+        raise ValueError(
+            f"{name} must be a finite number, {'above' if above else 'at least'} {least:g}; "
+            f"got {value!r}"
+        )
 
 
 def check_present(present: Tensor, of: str = "the batch") -> None:

@@ -14,7 +14,11 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from mmvae_core.checks import whole_number
+
 __all__ = ["available", "full", "mask", "name", "of_size", "powerset", "singletons"]
+
+MOST = 16  # modalities whose subsets are all listed: 65,535 of them
 
 
 def singletons(num_modalities: int) -> Bool[Tensor, "M M"]:
@@ -46,6 +50,12 @@ def powerset(num_modalities: int) -> Bool[Tensor, "K M"]:
     [[1, 0], [0, 1], [1, 1]]
     """
     count = _count(num_modalities)
+    if count > MOST:
+        raise ValueError(
+            f"{count} modalities have 2**{count} - 1 subsets, each of which would get a posterior; "
+            f"at most {MOST} modalities are taken at once. Train a recipe that draws its subsets "
+            "(mvae) or whose rows are the single modalities (mmvae, mmvm)"
+        )
     return torch.cat([of_size(count, size) for size in range(1, count + 1)])
 
 
@@ -100,8 +110,4 @@ def _row(members: Iterable[int], count: int) -> Bool[Tensor, " M"]:
 
 
 def _count(num_modalities: int) -> int:
-    if isinstance(num_modalities, bool) or not isinstance(num_modalities, int):
-        raise ValueError(f"the number of modalities must be a whole number; got {num_modalities!r}")
-    if num_modalities < 1:
-        raise ValueError(f"at least one modality is needed; got {num_modalities}")
-    return num_modalities
+    return whole_number("the number of modalities", num_modalities)

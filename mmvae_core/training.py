@@ -29,7 +29,7 @@ from mmvae_core.checkpoints import (
     remembered,
     save_checkpoint,
 )
-from mmvae_core.checks import InvalidScaleError, check_present, whole_number
+from mmvae_core.checks import InvalidScaleError, check_present, finite_number, whole_number
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.model import MultimodalVAE
 
@@ -78,16 +78,17 @@ class TrainConfig:
     checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "samples"):
-            whole_number(name, getattr(self, name))
-        n = self.subset_samples
-        if n is not None and (type(n) is not int or n < 1):
-            raise ValueError(f"subset_samples must be a whole number from 1, or None; got {n}")
+        least = {"epochs": 1, "batch_size": 1, "samples": 1, "subset_samples": 1, "seed": 0}
+        for name, low in least.items():
+            if name != "subset_samples" or self.subset_samples is not None:
+                value = whole_number(name, getattr(self, name), low)
+                object.__setattr__(self, name, value)  # a plain one, that can be stored
         for name in ("learning_rate", "beta"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be a positive number; got {getattr(self, name)}")
-        if self.warmup_epochs < 0 or self.checkpoint_seconds < 0:
-            raise ValueError("warmup_epochs and checkpoint_seconds must not be negative")
+            finite_number(name, getattr(self, name), above=True)
+        for name in ("warmup_epochs", "checkpoint_seconds"):
+            finite_number(name, getattr(self, name))
+        if type(self.mixed_precision) is not bool:
+            raise ValueError(f"mixed_precision must be True or False; got {self.mixed_precision!r}")
 
 
 @dataclass
@@ -349,6 +350,13 @@ def _beta(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
 
 
 def _check_data(model: MultimodalVAE, data: MultimodalDataset, batch_size: int) -> None:
+    if not isinstance(getattr(model, "_orig_mod", model), MultimodalVAE):
+        raise ValueError(
+            f"model must be a MultimodalVAE, compiled or not, on one device; got a "
+            f"{type(model).__name__}"
+        )
+    if not isinstance(data, MultimodalDataset):
+        raise ValueError(f"data must be a MultimodalDataset; got a {type(data).__name__}")
     shapes = [list(x.shape[1:]) for x in data.x]
     if shapes != model.spec["shapes"]:
         raise ValueError(f"the model takes samples of shapes {model.spec['shapes']}; got {shapes}")

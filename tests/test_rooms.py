@@ -20,11 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # The one list, from the ground up.
 ROOMS = [
     "files",
+    "checks",
     "subsets",
     "tableau",
     "distributions",
-    "checks",
-    "files",
     "fused",
     "aggregation",
     "learned",

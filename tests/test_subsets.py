@@ -39,7 +39,10 @@ def test_available_against_a_loop() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: subsets.powerset(0), "at least one modality"),
+        (
+            lambda: subsets.powerset(0),
+            "the number of modalities must be a whole number, at least 1; got 0",
+        ),
         (lambda: subsets.powerset(2.5), "whole number"),
         (lambda: subsets.of_size(3, 4), r"size must lie in 1\.\.3"),
         (lambda: subsets.mask([], ["a", "b"]), "needs at least one"),

@@ -430,9 +430,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
             lambda: fit(make(), replace(pictures(), names=("m1", "m0")), CONFIG),
             r"modalities are \['m0', 'm1'\]; got \['m1', 'm0'\]",
         ),
-        (lambda: TrainConfig(beta=-1.0), "beta must be a positive number; got -1"),
+        (lambda: TrainConfig(beta=-1.0), "beta must be a finite number, above 0; got -1"),
         (lambda: TrainConfig(learning_rate=float("nan")), "learning_rate must be"),
-        (lambda: TrainConfig(warmup_epochs=-1), "must not be negative"),
+        (lambda: TrainConfig(warmup_epochs=-1), "warmup_epochs must be a finite number, at least 0"),
         (lambda: fit(make(), pictures(4), CONFIG), "batch_size is 8 but there are 4 samples"),
         (
             lambda: fit(make(), pictures().modalities([0]), CONFIG),

@@ -7,10 +7,14 @@ by another hand in each, is shared.
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
+
+from mmvae_core.checks import whole_number
 
 __all__ = ["MAX_MODALITIES", "check_modalities", "generator", "invert", "random_crops"]
 
@@ -61,21 +65,20 @@ def random_crops(
 
 def check_modalities(modalities: int) -> int:
     """The number of modalities, refused with ``ValueError`` outside 2..8."""
-    whole = isinstance(modalities, int) and not isinstance(modalities, bool)
+    whole = isinstance(modalities, Integral) and not isinstance(modalities, bool)
     if not whole or not 2 <= modalities <= MAX_MODALITIES:
         raise ValueError(
             f"modalities must be a whole number from 2 to {MAX_MODALITIES}, one background each; "
             f"got {modalities!r}"
         )
-    return modalities
+    return int(modalities)
 
 
 def generator(seed: int, *stream: int) -> np.random.Generator:
     """A random generator of its own for every stream of a seed.
 
     A stream of its own for each modality makes the first modalities the same whatever their
-    number. Raises ``ValueError`` for a negative seed.
+    number. Raises ``ValueError`` where the seed is no whole number from 0.
     """
-    if seed < 0:
-        raise ValueError(f"seed must be 0 or more; got {seed}")
+    whole_number("seed", seed, 0)
     return np.random.default_rng([seed, *(part + 1 for part in stream)])  # trailing 0s do not count

@@ -115,18 +115,22 @@ def accuracies(classifiers: Sequence[nn.Module], data: MultimodalDataset) -> lis
     """Share of real observations that each classifier gets right: the ceiling of coherence."""
     if data.label is None:
         raise ValueError("accuracy needs labels; this data set has none")
-    judged = Judged(dict(zip(data.names, classifiers, strict=True)))
+    judged = Judged(_each(data.names, classifiers))
     judged.look_at(data)
     return [row.value for row in judged.rows()]
 
 
 def judges_of(model: MultimodalVAE, classifiers: Sequence[nn.Module]) -> dict[str, nn.Module]:
     """The classifiers by modality; ``ValueError`` where there is not one for each."""
-    if len(classifiers) != len(model.names):
+    return _each(model.names, classifiers)
+
+
+def _each(names: Sequence[str], classifiers: Sequence[nn.Module]) -> dict[str, nn.Module]:
+    if len(classifiers) != len(names):
         raise ValueError(
-            f"coherence needs one classifier for each of {model.names}; got {len(classifiers)}"
+            f"coherence needs one classifier for each of {list(names)}; got {len(classifiers)}"
         )
-    return dict(zip(model.names, classifiers, strict=True))
+    return dict(zip(names, classifiers, strict=True))
 
 
 def _judged(model: MultimodalVAE, classifiers: Sequence[nn.Module]) -> Judged:

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from mmvae_core import subsets
-from mmvae_core.data.dataset import MultimodalDataset
+from mmvae_core.data import MultimodalDataset, complete_cases
 from mmvae_core.files import replacing
 from mmvae_core.metrics.coherence import (
     Judged,
@@ -48,6 +48,7 @@ from mmvae_core.model import MultimodalVAE
 
 __all__ = ["VERSION", "Measurement", "Settings", "evaluate", "measure", "provenance", "write_json"]
 
+LEAST = 4  # test samples: two halves, each with a covariance
 VERSION = 1  # of the definitions behind measure(); raise it with any change of what a row means
 
 
@@ -133,7 +134,8 @@ def measure(
     samples, not the fixed scale of its likelihood.
 
     Args:
-        train: gives the probe its latents, and the intervals their noise.
+        train: gives the probe its latents, and the intervals their noise; of incomplete data, the
+            complete samples do.
         test: complete samples, with labels or without. Without labels the numbers that need them
             are left out.
         classifiers: one a modality (:func:`train_classifiers`); None leaves out what needs them.
@@ -157,6 +159,7 @@ def measure(
     """
     settings = Settings() if settings is None else settings
     _check(model, train, test, classifiers)
+    train = train if train.complete else complete_cases(train)
     rows, seed, few = subsets.powerset(len(model.names)), settings.seed, settings.imputation_samples
     accumulators: list[Accumulator] = [_Traces()]
     if test.label is not None and train.label is not None:
@@ -226,6 +229,11 @@ def _check(
         raise ValueError(
             "a model is measured on complete samples, whose views it hides by itself; "
             "data.complete_cases(test) takes those that are complete"
+        )
+    if classifiers is not None and len(test) < LEAST:
+        raise ValueError(
+            f"Fréchet distances and their floor need at least {LEAST} test samples; got "
+            f"{len(test)}. classifiers=None leaves them out"
         )
     if classifiers is not None and len(classifiers) != len(model.names):
         raise ValueError(

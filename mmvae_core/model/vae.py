@@ -17,7 +17,7 @@ from torch.distributions import Distribution
 
 from mmvae_core import networks as nets
 from mmvae_core import recipes
-from mmvae_core.checks import ABSENT_SCALE, one_of
+from mmvae_core.checks import ABSENT_SCALE, one_of, whole_number
 from mmvae_core.data.dataset import Batch
 from mmvae_core.distributions import (
     LAPLACE_SCALE,
@@ -88,8 +88,7 @@ class MultimodalVAE(nn.Module):
                 f"recipe {recipe.name} was built for {recipe.num_modalities} modalities; "
                 f"got shapes of {count}"
             )
-        if latent_dim < 1:
-            raise ValueError(f"latent_dim must be at least 1; got {latent_dim}")
+        latent_dim = whole_number("latent_dim", latent_dim)
         names = [f"m{m}" for m in range(count)] if names is None else list(names)
         if len(names) != count or len(set(names)) != count:
             raise ValueError(f"names must be {count} different words; got {names}")
@@ -101,6 +100,8 @@ class MultimodalVAE(nn.Module):
             one_of("likelihood", name, LIKELIHOODS)
         if not all(value > 0 for value in scales):
             raise ValueError(f"likelihood_scale must be positive; got {likelihood_scale}")
+        if isinstance(modality_weights, str):
+            raise ValueError(f"modality_weights must be {count} numbers; got {modality_weights!r}")
         lam = [1.0] * count if modality_weights is None else [*map(float, modality_weights)]
         if len(lam) != count or not all(0 <= weight < inf for weight in lam):
             raise ValueError(
@@ -173,6 +174,7 @@ class MultimodalVAE(nn.Module):
         to_scale = SCALES[self.spec["scale"]]
         locs, scales = [], []
         for m, (encoder, x) in enumerate(zip(self.encoders, batch.x, strict=True)):
+            x = x.to(self.dtype)
             seen = None if batch.complete else batch.present[:, m].nonzero().flatten()
             with self._autocast():
                 loc, raw = encoder(x if seen is None else x[seen])

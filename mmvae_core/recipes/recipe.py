@@ -90,7 +90,8 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        whole_number("num_modalities", self.num_modalities)
+        count = whole_number("num_modalities", self.num_modalities)
+        object.__setattr__(self, "num_modalities", count)
         if isinstance(self.reduce, Sum):
             if self.latents != Latents(own=self.latents.own):
                 raise ValueError(
@@ -105,6 +106,11 @@ class Recipe:
         pi = self.reduce.pi
         if pi is not None and self.tableau.row_weights.std(correction=0) > 1e-9:
             raise ValueError(f"pi weighs rows that the tableau weighs equally; got {pi}")
+
+    def __reduce__(self) -> Any:
+        """A recipe that a function of its name made is pickled as that call."""
+        again = self.__dict__.get("_again")
+        return super().__reduce__() if again is None else (again, ())
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -193,7 +199,11 @@ def paper(key: str) -> Callable[[Callable[P, Recipe]], Callable[P, Recipe]]:
             call.apply_defaults()
             options = {**call.arguments, **recipe.options}
             del options["num_modalities"]
-            return replace(recipe, name=make.__name__, paper=key, options=options)
+            done = replace(recipe, name=make.__name__, paper=key, options=options)
+            object.__setattr__(
+                done, "_again", functools.partial(named, done.num_modalities, **options)
+            )
+            return done
 
         return named
 

@@ -11,8 +11,11 @@ from functools import lru_cache
 from itertools import product
 from typing import Any
 
+import torch
+
 from mmvae_core import data as datasets
 from mmvae_core import recipes
+from mmvae_core.checks import whole_number
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.training import TrainConfig
 
@@ -70,8 +73,8 @@ class Run:
             raise ValueError(
                 f"data must be one of {', '.join(sorted(datasets.DATASETS))}; got {self.data!r}"
             )
-        if type(self.seed) is not int:
-            raise ValueError(f"seed must be a whole number; got {self.seed!r}")
+        for name, least in (("seed", 0), ("modalities", 1)):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
         names = {
             "data_options": data_option_names(self.data, self.data_options),
             "model": MODEL_OPTIONS,
@@ -91,12 +94,23 @@ class Run:
             # The dataclass is frozen; leaving out what goes without saying is part of making it.
             object.__setattr__(self, group, _unusual(values, usual))
         TrainConfig(**self.training)
+        for name in ("train_size", "test_size"):
+            if self.data_options.get(name) is not None:
+                whole_number(name, self.data_options[name])
         try:
             self.to_json()
         except TypeError as error:
             raise ValueError(
                 f"a run is plain data (numbers, words, lists), so that it can be stored: {error}"
             ) from error
+        parameters = inspect.signature(datasets.DATASETS[self.data]).parameters
+        if "image_size" in parameters:
+            size = self.data_options.get("image_size", parameters["image_size"].default)
+            whole_number("image_size", size)
+            described = json.dumps(
+                [dict(self.options), dict(self.model)], sort_keys=True, default=str
+            )
+            _check_model(self.recipe, self.modalities, size, described)
 
     def to_json(self) -> str:
         """The run as text, the same for the same run."""
@@ -184,6 +198,19 @@ def data_option_names(data: str, options: Mapping[str, Any]) -> list[str]:
         if source in datasets.DATASETS and source != data:
             names += [name for name in data_option_names(source, {}) if name not in names]
     return names
+
+
+@lru_cache
+def _check_model(recipe: str, modalities: int, size: int, described: str) -> None:
+    """Raise what a worker would: the model is made, without its numbers."""
+    options, model = json.loads(described)
+    built = recipes.build(recipe, modalities, **options)
+    with torch.device("meta"):
+        MultimodalVAE(
+            built,
+            [(3, size, size)] * modalities,
+            **{"latent_dim": LATENT_DIM, **model},
+        )
 
 
 @lru_cache

@@ -17,6 +17,7 @@ from distributed import Client, Future, LocalCluster, wait
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
+from mmvae_core.checks import whole_number
 from mmvae_core.metrics.report import Settings
 from mmvae_core.sweeps.configuration import Run
 from mmvae_core.sweeps.table import read
@@ -108,6 +109,9 @@ def sweep(
     starts processes does.
     """
     settings = Settings() if settings is None else settings
+    for name, value in (("workers", workers), ("threads", threads)):
+        if value is not None:
+            whole_number(name, value)
     folder = Path(folder).expanduser().resolve()
     folder.mkdir(parents=True, exist_ok=True)
     todo = remaining(

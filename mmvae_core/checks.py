@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from math import isfinite
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ def one_of(name: str, value: str, known: Collection[str]) -> str:
     return value
 
 
-def whole_number(name: str, value: int, least: int = 1) -> int:
+def whole_number(name: str, value: Any, least: int = 1) -> int:
     """``value``, where it is a whole number from ``least``; else a ``ValueError`` that names it.
 
     NumPy's whole numbers are some too, and come back as plain ones.
@@ -51,7 +52,7 @@ def whole_number(name: str, value: int, least: int = 1) -> int:
     return int(value)
 
 
-def finite_number(name: str, value: float, least: float = 0.0, *, above: bool = False) -> None:
+def finite_number(name: str, value: Any, least: float = 0.0, *, above: bool = False) -> None:
     """Raise ``ValueError`` where ``value`` is no finite number from ``least`` (or ``above`` it)."""
     is_number = isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
     if not is_number or value < least or (above and value == least):

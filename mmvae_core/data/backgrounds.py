@@ -8,6 +8,7 @@ by another hand in each, is shared.
 from __future__ import annotations
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ def random_crops(
     return windows[:, top, left].transpose(0, 1).contiguous()  # (N, C, H, W)
 
 
-def check_modalities(modalities: int) -> int:
+def check_modalities(modalities: Any) -> int:
     """The number of modalities, refused with ``ValueError`` outside 2..8."""
     whole = isinstance(modalities, Integral) and not isinstance(modalities, bool)
     if not whole or not 2 <= modalities <= MAX_MODALITIES:

@@ -200,9 +200,9 @@ def paper(key: str) -> Callable[[Callable[P, Recipe]], Callable[P, Recipe]]:
             options = {**call.arguments, **recipe.options}
             del options["num_modalities"]
             done = replace(recipe, name=make.__name__, paper=key, options=options)
-            object.__setattr__(
-                done, "_again", functools.partial(named, done.num_modalities, **options)
-            )
+            again: Callable[..., Recipe] = named
+            call_again = functools.partial(again, done.num_modalities, **options)
+            object.__setattr__(done, "_again", call_again)
             return done
 
         return named

@@ -54,7 +54,7 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
 
 def finite_number(name: str, value: Any, least: float = 0.0, *, above: bool = False) -> None:
     """Raise ``ValueError`` where ``value`` is no finite number from ``least`` (or ``above`` it)."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+    is_number = not isinstance(value, bool) and isinstance(value, Real) and isfinite(value)
     if not is_number or value < least or (above and value == least):
         raise ValueError(
             f"{name} must be a finite number, {'above' if above else 'at least'} {least:g}; "

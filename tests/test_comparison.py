@@ -469,7 +469,9 @@ def test_sampled_subsets_are_held_against_all_for_as_long(tmp_path):
 
 
 def test_precisions_are_compared_at_the_same_length_of_training(tmp_path):
-    full = Run("code_vae", 5).with_values(networks="polymnist", beta=2.5, scale="exponential")
+    full = Run("code_vae", 5, data_options={"image_size": 28}).with_values(
+        networks="polymnist", beta=2.5, scale="exponential"
+    )
     cases = [(of(mixed_precision=True), 0.5), (of(mixed_precision=False), 0.7)]
     for half, epochs, value in ((True, 60, 0.9), (True, 7, 0.4), (False, 7, 0.3)):
         cases.append((full.with_values(mixed_precision=half, epochs=epochs), value))

@@ -235,7 +235,7 @@ def test_crops_are_windows_of_the_photograph_from_corner_to_corner():
 def test_streams_of_one_seed_differ_even_by_a_trailing_zero():
     draws = {generator(3, *s).random() for s in [(), (0,), (0, 0), (1,), (1, 0), (0, 1)]}
     assert len(draws) == 6
-    with pytest.raises(ValueError, match="seed must be 0 or more; got -1"):
+    with pytest.raises(ValueError, match="seed must be a whole number, at least 0; got -1"):
         generator(-1)
 
 
@@ -356,7 +356,7 @@ def test_shifts_are_private_to_a_modality_and_to_training():
         ({"train_size": 0}, "train_size must be at least 1; got 0"),
         ({"test_size": -1}, "test_size must be at least 1; got -1"),
         ({"max_shift": 4}, r"max_shift must lie in 0\.\.3 .* got 4"),
-        ({"seed": -1}, "seed must be 0 or more"),
+        ({"seed": -1}, "seed must be a whole number, at least 0"),
     ],
 )
 def test_digits_refuse_bad_options(options, message):
@@ -650,6 +650,11 @@ def test_a_truncated_or_foreign_cache_file_is_rebuilt_with_a_warning(make, root)
         again, _ = make()
     assert same(again, first) and len(caught) == 2
     assert any("made for other data or other options" in str(w.message) for w in caught)
+    flipped = bytearray(m2.read_bytes())
+    flipped[-5000] ^= 1  # inside a picture
+    m2.write_bytes(flipped)
+    with pytest.warns(UserWarning, match="m2.*does not hold what was written"):
+        assert same(make()[0], first)
     m0.write_bytes(b"this is no tensor")
     with pytest.warns(UserWarning, match="built again"):
         assert same(make()[0], first)
@@ -670,7 +675,7 @@ def test_a_folder_that_cannot_be_written_to_costs_a_warning_only(make, root):
         ({"modalities": 9}, "from 2 to 8"),
         ({"modalities": 4}, "4 modalities need 4 photographs .* found 3.*fewer modalities"),
         ({"source": "web"}, "'auto', 'archive' or 'mnist'; got 'web'"),
-        ({"seed": -1}, "seed must be 0 or more"),
+        ({"seed": -1}, "seed must be a whole number, at least 0"),
         ({"image_size": 20}, r"one of \(28, 14, 7\); got 20"),
         ({"train_size": 10**6}, "samples; 1000000 were asked for"),
     ],

@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import pickle
 import random
+import subprocess
+import sys
 import time
 from dataclasses import asdict, replace
 from functools import partial
@@ -18,6 +20,7 @@ import torch
 
 from mmvae_core import recipes, training
 from mmvae_core.data.dataset import MultimodalDataset
+from mmvae_core.files import replacing
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.training import TrainConfig, load_checkpoint, load_model, save_checkpoint
 
@@ -233,6 +236,25 @@ def test_killed_twenty_times_at_random_moments_it_is_the_same_run(
     whole = run(None, replace(CONFIG, epochs=40))
     assert_identical(whole, load_model(tmp_path / "last.pt"))
     assert len(load_checkpoint(tmp_path / "last.pt")["history"]["epochs"]) == 40
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_write(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys\nfrom mmvae_core.files import replacing\n"
+        "with replacing(sys.argv[1]) as partial:\n"
+        "    partial.write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    path = tmp_path / "a.txt"
+    subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.name.endswith(".partial") and left.read_text() == "half"
+    other = tmp_path / "a.txt.0123abcd.1@another-machine.partial"  # it may be alive there
+    other.write_text("half")
+    with replacing(path) as mine:
+        mine.write_text("whole")
+        assert {file.name for file in tmp_path.iterdir()} == {mine.name, other.name}
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, other.name}
+    assert path.read_text() == "whole"
 
 
 def test_a_killed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 import zipfile
@@ -13,10 +12,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
 
 from mmvae_core.data.dataset import MultimodalDataset
-from mmvae_core.files import regular, replacing
+from mmvae_core.files import digest_of, regular, replacing
 from mmvae_core.model import MultimodalVAE
 
 __all__ = [
@@ -100,23 +98,16 @@ def origin_of(
     model: MultimodalVAE, data: MultimodalDataset, valid: MultimodalDataset | None
 ) -> dict[str, str]:
     """Fingerprints of what shapes a run beside its settings, by what they are of."""
-    now = _digest(model.state_dict())
+    now = digest_of(model.state_dict())
     start, end = _STARTS.get(model, (now, now))
     masks = {name: part.present for name, part in (("", data), ("held-out ", valid)) if part}
     return {
-        **{f"the mask of the {name}data": _digest({"": mask}) for name, mask in masks.items()},
+        **{f"the mask of the {name}data": digest_of({"": mask}) for name, mask in masks.items()},
+        "the number of samples": str(len(data)),
         "the data": data.fingerprint,
         "the held-out data": "none" if valid is None else valid.fingerprint,
         "the starting weights": start if now == end else now,
     }
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, value in tensors.items():
-        plain = value.detach().cpu().contiguous().flatten().view(torch.uint8)  # bfloat16 too
-        digest.update(name.encode() + plain.numpy().tobytes())
-    return digest.hexdigest()
 
 
 @contextmanager
@@ -126,7 +117,7 @@ def remembered(model: MultimodalVAE, origin: dict[str, str]) -> Iterator[None]:
         yield
     finally:
         if origin:
-            end = _digest(model.state_dict())
+            end = digest_of(model.state_dict())
             _STARTS[model] = (origin["the starting weights"], end)
 
 
@@ -171,8 +162,9 @@ def check_same_run(
             f"{path} was trained on {saved['device']}, the model is on {model.device.type}; noise "
             f"differs between them, so the run cannot go on there: {advice}"
         )
-    there = json.loads(saved.get("origin", "{}"))  # none before format 4
-    if origin["the starting weights"] == _digest(saved["model"]):  # this run's own, read back
+    before_format_4 = {"the number of samples": str(saved.get("num_samples"))}
+    there = json.loads(saved["origin"]) if "origin" in saved else before_format_4
+    if origin["the starting weights"] == digest_of(saved["model"]):  # this run's own, read back
         origin = {**origin, "the starting weights": there.get("the starting weights", "")}
     different = [name for name, found in there.items() if origin.get(name) != found]
     if different:

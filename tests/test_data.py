@@ -464,6 +464,11 @@ def test_damaged_idx_files_are_refused(tmp_path, content, message):
         data.read_idx(path)
 
 
+def test_an_array_without_rows_keeps_its_shape(tmp_path):
+    (tmp_path / "file").write_bytes(idx(np.zeros((0, 3, 4))))
+    assert data.read_idx(tmp_path / "file").shape == (0, 3, 4)
+
+
 def test_mnist_with_another_content_is_refused(arrays, origin, source):
     md5 = {**source.md5, FILES[1]: "0" * 32}
     with pytest.raises(ValueError, match=f"{FILES[1]}.* must have the MD5 0000.* delete it"):
@@ -906,6 +911,14 @@ def test_what_would_unpack_to_gigabytes_is_not_unpacked(tmp_path):
         file.write(header + bytes(1 << 26))
     with pytest.raises(ValueError, match=r"must have 21 bytes .* got more"):
         data.read_idx(bomb)
+
+
+def test_an_archive_of_another_spelling_is_kept_when_it_is_fetched(unpacked, served, tmp_path):
+    archive = zipped(unpacked, tmp_path / "first.zip")
+    rezipped(archive, tmp_path / "web" / "PolyMNIST.zip", lambda name: name.replace("/", "\\"))
+    url = served(tmp_path / "web") + "PolyMNIST.zip"
+    train, _ = data.polymnist(tmp_path / "root", download=True, archive_url=url)
+    assert same(train, data.polymnist(unpacked)[0])
 
 
 def test_a_page_that_says_why_there_is_no_archive_is_not_kept(served, tmp_path):

@@ -364,6 +364,16 @@ def test_a_folder_of_a_run_on_something_else_is_refused(
     assert (tmp_path / "last.pt").read_bytes() == before
 
 
+def test_a_checkpoint_from_before_fingerprints_still_knows_how_many_samples(tmp_path: Path) -> None:
+    model = run(tmp_path)
+    state = load_checkpoint(tmp_path / "last.pt")
+    kept = {k: v for k, v in state.items() if k not in ("origin", "format", "spec", "model")}
+    save_checkpoint(tmp_path / "last.pt", model, **kept, num_samples=48)
+    with pytest.raises(ValueError, match="another run: the number of samples differ"):
+        fit(make(), pictures(40), CONFIG, folder=tmp_path)
+    assert_identical(model, run(tmp_path))
+
+
 def test_what_an_absent_view_holds_makes_no_other_run(tmp_path: Path) -> None:
     data = hidden(pictures())
     x = data.x[1].clone()

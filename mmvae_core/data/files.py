@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mmvae_core.files import replacing
+from mmvae_core.files import digest_of, replacing
 
 __all__ = ["ROOT_VARIABLE", "cached", "data_root", "fingerprint", "picture", "retrieve"]
 
@@ -136,7 +136,7 @@ def cached(
     tensors = build()
     try:
         with replacing(path) as part:
-            save_file(tensors, part, metadata={"key": key, "sha256": _digest(tensors)})
+            save_file(tensors, part, metadata={"key": key, "sha256": digest_of(tensors)})
     except (OSError, SafetensorError) as error:
         warnings.warn(
             f"the data could not be kept in {path.parent} and will be built again next time: "
@@ -154,14 +154,6 @@ def _read(path: Path, key: str, names: Iterable[str]) -> dict[str, Tensor]:
         if set(file.keys()) != set(names):
             raise ValueError(f"it should hold {sorted(names)} and holds {sorted(file.keys())}")
         tensors = {name: file.get_tensor(name) for name in names}
-    if noted.get("sha256") != _digest(tensors):
+    if noted.get("sha256") != digest_of(tensors):
         raise ValueError("it does not hold what was written to it")
     return tensors
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().numpy().data)
-    return digest.hexdigest()

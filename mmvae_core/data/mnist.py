@@ -146,9 +146,8 @@ def _read(path: Path, md5: str | None = None) -> UInt8[Tensor, "..."]:
             "another data set: delete it and load again with download=True, or describe your own "
             "files with source=IdxSource(...)"
         )
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8)[-math.prod(shape) :].reshape(
-        shape
-    )
+    values = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    return values[whole - math.prod(shape) :].reshape(shape)
 
 
 def _find(root: Path, name: str, download: bool, source: IdxSource) -> Path:

@@ -56,8 +56,7 @@ ARCHIVE_FILE = "PolyMNIST.zip"
 MEMBER = re.compile(r"(?:^|/)(train|test)/m(\d+)/(\d+)\.(\d)\.(?:png|jpe?g)$", re.IGNORECASE)
 SPLITS = ("train", "test")
 UNREADABLE = (  # what reading a damaged or locked zip file raises
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError,
-    NotImplementedError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError
 )  # fmt: skip
 MOST_BYTES = 1 << 20  # of a picture of 28 x 28 pixels, a file in the archive
 THRESHOLD = 128  # MNIST's grey above it is digit
@@ -251,7 +250,7 @@ def _fetched_archive(root: Path, download: bool, url: str, checksum: str | None)
 
 def _check_archive(path: Path) -> None:
     """Refuse a download that is no archive: a page that says why there is none, for example."""
-    if not any(MEMBER.search(name) for name, _ in _files(path)):
+    if not _listing(path):
         raise ValueError(f"{path} holds no pictures train/m0/INDEX.DIGIT.png")
 
 
@@ -326,14 +325,7 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(archive) as file:
             yield file
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        OSError,
-        RuntimeError,
-    ) as error:
+    except UNREADABLE as error:
         raise ValueError(
             f"{archive} is no complete zip file of pictures ({error}); delete it and fetch it again"
         ) from error

@@ -30,7 +30,7 @@ from mmvae_core.pictures.controls import Range
 from mmvae_core.pictures.explorer import Explorer
 from mmvae_core.pictures.page import Table
 from mmvae_core.pictures.picture import WIDTH, Label, Layer, Panel, Picture, curve, point
-from mmvae_core.pictures.places import Name, Place, around, best_labels
+from mmvae_core.pictures.places import Name, Place, around, named
 from mmvae_core.pictures.style import INK, MUTED, NOTE, STYLES, number
 
 __all__ = [
@@ -359,7 +359,7 @@ def barycenters_picture(state: BarycentersState) -> Picture:
         "plane": [_in_ellipse(str(m), line) for m, line in enumerate(outlines, 1)],
         "half": _half_names(state),
     }
-    labels = named(panels, TALL, layers, names) | {"key": _KEY}
+    labels = named(TALL, panels, layers, names) | {"key": _KEY}
     alt = (
         f"{len(experts)} Gaussian experts and their averages by four divergences, as densities, "
         "as ellipses in the plane and as points of the half-plane of mean and standard deviation "
@@ -386,7 +386,7 @@ def paths_picture(state: PathsState) -> Picture:
         f"The way between two Gaussians at t = {number(state.t, 2)} in four geometries, as "
         f"densities and as points of the half-plane. {_moments(state)}"
     )
-    labels = named(panels, height, layers, names)
+    labels = named(height, panels, layers, names)
     return Picture(height, panels, layers, labels, alt, "the way between two Gaussians")
 
 
@@ -422,19 +422,6 @@ def charts_picture(charts: Mapping[str, Mapping[str, Curve]]) -> Picture:
         "Fisher–Rao's is an arc of a circle in the half-plane."
     )
     return Picture(330, panels, layers, labels, alt, "four paths in four coordinate systems")
-
-
-def named(
-    panels: Mapping[str, Panel], height: int, layers: Mapping[str, Layer],
-    names: Mapping[str, Sequence[Name]],
-) -> dict[str, list[Label]]:  # fmt: skip
-    """The names of every panel, off its lines."""
-    return {
-        panel: best_labels(
-            panels[panel], height, [part for part in layers.values() if part.panel == panel], those
-        )
-        for panel, those in names.items()
-    }
 
 
 def density_top(curves: Sequence[Curve]) -> float:

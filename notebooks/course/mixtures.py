@@ -31,7 +31,6 @@ from course.barycenters import (
     at_curve,
     density,
     density_top,
-    named,
     normal_pdf,
 )
 from mmvae_core import subsets
@@ -42,7 +41,7 @@ from mmvae_core.pictures.explorer import Explorer
 from mmvae_core.pictures.page import Table
 from mmvae_core.pictures.paper import save
 from mmvae_core.pictures.picture import Label, Layer, Panel, Picture, curve, point
-from mmvae_core.pictures.places import around
+from mmvae_core.pictures.places import around, named
 from mmvae_core.pictures.style import MUTED, NOTE, STYLES, number
 
 __all__ = ["GaussianFit", "SubsetMixture", "ZeroForcing", "ZeroForcingState", "gaussian_fit",
@@ -350,7 +349,7 @@ def zero_forcing_picture(state: ZeroForcingState) -> Picture:
         "A mixture of two Gaussians and the one Gaussian nearest to it by each KL direction. "
         f"{fits}."
     )
-    labels = named(panels, 400, layers, names)
+    labels = named(400, panels, layers, names)
     return Picture(400, panels, layers, labels, alt, "the Gaussian nearest to a mixture")
 
 

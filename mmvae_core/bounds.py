@@ -215,7 +215,7 @@ def dreg(weights: LogWeights, *, beta: float = 1.0, tight: bool = False) -> Floa
     value = iwae(weights, tight=tight)
     masked = weights.value.masked_fill(~weights.usable, -math.inf).detach()
     if tight:
-        share = normalised = masked.flatten(0, 1).softmax(dim=0).view_as(masked)
+        share = normalised = masked.flatten(0, 1).softmax(dim=0).nan_to_num(0.0).view_as(masked)
     else:
         normalised = masked.softmax(dim=0).nan_to_num(0.0)
         share = normalised / weights.usable.sum(dim=0)
@@ -223,7 +223,8 @@ def dreg(weights: LogWeights, *, beta: float = 1.0, tight: bool = False) -> Floa
     for draw in weights.draws:
         if draw.requires_grad:
             draw.register_hook(lambda grad: grad * again.view(*again.shape, *[1] * (grad.ndim - 3)))
-    surrogate = torch.where(weights.usable, share * weights.value, 0.0).sum(dim=(0, 1))
+    # A weight of 0, whose logarithm is -inf, has no share.
+    surrogate = torch.where(share > 0, share * weights.value, 0.0).sum(dim=(0, 1))
     return value.detach() + surrogate - surrogate.detach()
 
 

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "InvalidScaleError",
+    "InvalidExpertError",
     "check_corr",
     "check_experts",
     "check_present",
     "check_rho",
+    "condition_of",
     "finite_number",
     "one_of",
     "only_members",
@@ -29,10 +30,11 @@ __all__ = [
 # What stands in for an expert that is in no subset of a sample; valid in every rule.
 ABSENT_LOC, ABSENT_SCALE = 0.0, 0.5
 SHOWN = 5  # how many empty subsets a message lists
+MAX_CONDITION = 1e10  # of a correlation matrix: float64 has 1e-6 of the result left there
 
 
-class InvalidScaleError(ValueError):
-    """An expert's scale is not a positive number: wrong input, or a training run that diverged."""
+class InvalidExpertError(ValueError):
+    """An expert is no Gaussian that a rule can use: bad input, or a training run that diverged."""
 
 
 def one_of(name: str, value: str, known: Collection[str]) -> str:
@@ -90,14 +92,27 @@ def only_members(loc: Tensor, scale: Tensor, cond: Tensor) -> tuple[Tensor, Tens
         used = cond.any(dim=0).view(*loc.shape[:2], *[1] * (loc.ndim - 2))  # (M, B, 1...)
         loc = torch.where(used, loc, ABSENT_LOC)
         scale = torch.where(used, scale, ABSENT_SCALE)
-    _check_values(scale, cond)
+    _check_values(loc, scale, cond)
     return loc, scale
 
 
 def check_experts(loc: Tensor, scale: Tensor, cond: Tensor) -> None:
     """Raise ``ValueError`` where experts and subsets ``[K, M]`` cannot be aggregated."""
     _check_shapes(loc, scale, cond, per_sample=False)
-    _check_values(scale, cond)
+    _check_values(loc, scale, cond)
+
+
+def condition_of(rho: Any, size: int) -> Any:
+    """The condition of the matrix that has the correlation ``rho`` between all ``size`` experts.
+
+    Of a number, or of every number of a tensor; ``rho`` inside its interval.
+    """
+    if isinstance(rho, Tensor):
+        rho = rho.double()
+        ends = 1 - rho, 1 + (size - 1) * rho
+        return torch.maximum(*ends) / torch.minimum(*ends)
+    ends = 1 - rho, 1 + (size - 1) * rho
+    return max(ends) / min(ends)
 
 
 def check_rho(rho: float | Tensor, size: int) -> None:
@@ -105,10 +120,17 @@ def check_rho(rho: float | Tensor, size: int) -> None:
     if isinstance(rho, Tensor) and (rho.requires_grad or rho.device.type != "cpu"):
         return
     low = -1 / (size - 1) if size > 1 else float("-inf")
-    values = torch.as_tensor(rho, dtype=torch.float64)
-    if not ((values > low) & (values < 1)).all():
+    values = rho.tolist() if isinstance(rho, Tensor) else rho
+    inside = (rho > low) & (rho < 1)
+    if not (inside.all() if isinstance(inside, Tensor) else inside):
+        raise ValueError(f"rho must lie in ({low:.4g}, 1) for {size} experts; got {values}")
+    condition = condition_of(rho, size)
+    if isinstance(condition, Tensor):
+        condition = condition.max().item() if condition.numel() else 1.0
+    if condition > MAX_CONDITION:
         raise ValueError(
-            f"rho must lie in ({low:.4g}, 1) for {size} experts; got {values.tolist()}"
+            f"rho is too near to an end of ({low:.4g}, 1) for {size} experts: their correlation "
+            f"matrix has condition {condition:.4g}, above {MAX_CONDITION:g}; got {values}"
         )
 
 
@@ -118,15 +140,7 @@ def check_corr(corr: Tensor, num_experts: int) -> Tensor:
     if corr.shape != (num_experts, num_experts):
         problem = f"its shape is {list(corr.shape)}"
     elif corr.device.type == "cpu":
-        value = corr.detach().double()
-        if not torch.isfinite(value).all():
-            problem = "it has entries that are not finite"
-        elif not torch.allclose(value, value.T, atol=1e-6):
-            problem = "it is not symmetric"
-        elif not torch.allclose(value.diagonal(), torch.ones(num_experts).double(), atol=1e-6):
-            problem = f"its diagonal is {value.diagonal().tolist()}, not 1"
-        elif torch.linalg.eigvalsh(value)[0] <= 0:
-            problem = f"its smallest eigenvalue is {torch.linalg.eigvalsh(value)[0].item():.4g}"
+        problem = _no_correlation(corr.detach().double())
     if problem:
         raise ValueError(
             f"corr must be a positive definite {num_experts}x{num_experts} correlation matrix; "
@@ -135,11 +149,37 @@ def check_corr(corr: Tensor, num_experts: int) -> Tensor:
     return corr
 
 
+def _no_correlation(value: Tensor) -> str | None:
+    """What keeps a matrix from being a correlation matrix that can be used."""
+    if not torch.isfinite(value).all():
+        return "it has entries that are not finite"
+    eigenvalues = torch.linalg.eigvalsh((value + value.mT) / 2)
+    smallest, largest = eigenvalues[0].item(), eigenvalues[-1].item()
+    # What rounding may have done to a matrix must not matter beside its smallest eigenvalue.
+    slack = min(1e-6, max(1e-3 * smallest, 1e-15))
+    off, diagonal = (value - value.mT).abs().max().item(), value.diagonal()
+    if off > slack:
+        return f"it is not symmetric: two entries that must be equal differ by {off:.4g}"
+    if (diagonal - 1).abs().max() > slack:
+        return f"its diagonal is {diagonal.tolist()}, not 1"
+    if smallest <= 0:
+        return f"its smallest eigenvalue is {smallest:.4g}"
+    if largest > MAX_CONDITION * smallest:
+        return (
+            f"its condition is {largest / smallest:.4g}, above {MAX_CONDITION:g}: nearly singular"
+        )
+    return None
+
+
 def _check_shapes(loc: Tensor, scale: Tensor, cond: Tensor, *, per_sample: bool) -> None:
     if loc.shape != scale.shape or loc.ndim < 1:
         raise ValueError(
             f"loc and scale must have one shape [M, ...]; "
             f"got {list(loc.shape)} and {list(scale.shape)}"
+        )
+    if loc.dtype != scale.dtype or not loc.dtype.is_floating_point:
+        raise ValueError(
+            f"loc and scale must be floats of one precision; got {loc.dtype} and {scale.dtype}"
         )
     one_family = cond.ndim == 2 and cond.shape[1] == len(loc)
     one_a_sample = per_sample and cond.ndim == 3 and cond.shape[1:] == loc.shape[:2]
@@ -153,7 +193,7 @@ def _check_shapes(loc: Tensor, scale: Tensor, cond: Tensor, *, per_sample: bool)
         )
 
 
-def _check_values(scale: Tensor, cond: Tensor) -> None:
+def _check_values(loc: Tensor, scale: Tensor, cond: Tensor) -> None:
     if cond.device.type == "cpu" and not cond.any(dim=1).all():
         empty = (~cond.any(dim=1)).nonzero()
         where = (
@@ -163,7 +203,18 @@ def _check_values(scale: Tensor, cond: Tensor) -> None:
             + (f" and {len(empty) - SHOWN} more" if len(empty) > SHOWN else "")
         )
         raise ValueError(f"a consensus needs at least one expert; empty subsets: {where}")
-    if scale.device.type == "cpu" and not (scale.detach().amin() > 0):  # false for NaN too
-        raise InvalidScaleError(
-            f"every scale must be a positive number; got {scale.detach().amin().item():.4g}"
+    if scale.device.type != "cpu" or not scale.numel():
+        return
+    limit = 1e60 if scale.dtype == torch.float64 else 1e10
+    low, high = (end.item() for end in scale.detach().aminmax())
+    if not 1 / limit <= low <= high <= limit:  # nor NaN
+        raise InvalidExpertError(
+            f"every scale must be a positive number, {1 / limit:g} to {limit:g} in "
+            f"{scale.dtype}; got {low if not low >= 1 / limit else high:.4g}"
+        )
+    low, high = (end.item() for end in loc.detach().aminmax())
+    if not -limit <= low <= high <= limit:
+        raise InvalidExpertError(
+            f"every loc must be a number, {-limit:g} to {limit:g} in {loc.dtype}; "
+            f"got {low if not low >= -limit else high:.4g}"
         )

@@ -1,4 +1,4 @@
-r"""CoDE with one fixed correlation, as a single differentiable operation.
+r"""The sums of CoDE: with one fixed correlation, as a single differentiable operation, and others.
 
 Aggregating 31 subsets moves arrays of 4 million numbers, and what costs time is how often they are
 read and written. Left to automatic differentiation the formula takes twice as many passes as this
@@ -31,7 +31,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["as_columns", "as_members", "as_rows", "code_sums", "fused_code"]
+__all__ = ["as_columns", "as_members", "as_rows", "code_of_matrix", "code_sums", "fused_code"]
 
 
 def as_members(cond: Tensor, dtype: torch.dtype) -> Tensor:
@@ -91,6 +91,47 @@ def fused_code(
     """
     mean, std = _FusedCode.apply(loc, scale, cond, rho)
     return mean, std
+
+
+def code_of_matrix(
+    loc: Float[Tensor, "M *shape"],
+    scale: Float[Tensor, "M *shape"],
+    cond: Bool[Tensor, "K M *batch"],
+    corr: Float[Tensor, "M M"],
+) -> tuple[Tensor, Tensor]:
+    """:func:`mmvae_core.aggregation.code` for a matrix; its float64 inputs are checked there."""
+    s = scale.reciprocal()
+    t = loc * s
+    inverse = _subset_inverses(corr, cond)  # ([B,] K, M, M)
+    # The products of all pairs once, shared by all subsets: each is then a weighted sum.
+    i, j = torch.triu_indices(len(loc), len(loc), device=loc.device)
+    weights = inverse[..., i, j] * torch.where(i == j, 1.0, 2.0).to(loc)  # ([B,] K, pairs)
+    a = as_rows(weights @ as_columns(s[i] * s[j], cond), loc.shape)
+    b = as_rows(weights @ as_columns((s[i] * t[j] + s[j] * t[i]) / 2, cond), loc.shape)
+    return b / a, a.rsqrt()
+
+
+def _subset_inverses(corr: Tensor, cond: Tensor) -> Tensor:
+    """R_S^-1 of every subset's own block, 0 outside it: [K, M, M], or [B, K, M, M].
+
+    Rows and columns of absent experts are replaced by the identity's, so that one batched inverse
+    of full-size matrices gives all blocks, and are cleared afterwards. Of a batch's masks only the
+    distinct ones are inverted: at most 2^M - 1, however large the batch. By Cholesky factors, which
+    are those of a matrix next to R: the error of A grows like the condition, not like its square.
+    """
+    if cond.ndim == 3:
+        bits = torch.arange(len(corr), device=cond.device)
+        numbers = (cond.long() << bits[:, None]).sum(dim=1)  # a mask as a binary number: (K, B)
+        distinct, index = numbers.unique(return_inverse=True)
+        masks = (distinct[:, None] >> bits & 1).bool()
+        return _subset_inverses(corr, masks)[index.T]
+    inside = cond[:, :, None] & cond[:, None, :]
+    identity = torch.eye(len(corr), dtype=corr.dtype, device=corr.device)
+    # cholesky_ex, because cholesky waits for a GPU to look for errors. A matrix is checked on the
+    # CPU, where recipes take theirs; learned ones are positive definite by construction.
+    factor = torch.linalg.cholesky_ex(torch.where(inside, corr, identity))[0]
+    white = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
+    return white.mT @ white * inside
 
 
 class _FusedCode(torch.autograd.Function):

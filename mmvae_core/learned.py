@@ -24,7 +24,7 @@ confident: these rules know what they were trained on.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
@@ -57,6 +57,8 @@ LOG_SCALE_LIMIT = 10.0
 class CodeOfMatrix(nn.Module):
     """:func:`mmvae_core.aggregation.code` with a fixed correlation matrix, on the model's device.
 
+    It stays as precise as it was given, whatever precision the model is brought to.
+
     Args:
         corr: the correlation matrix of all experts.
 
@@ -69,6 +71,12 @@ class CodeOfMatrix(nn.Module):
     def __init__(self, corr: Float[Tensor, "M M"]) -> None:
         super().__init__()
         self.register_buffer("corr", check_corr(corr, len(corr)))
+
+    def _apply(self, *args: Any, **kwargs: Any) -> CodeOfMatrix:
+        given = self.corr
+        super()._apply(*args, **kwargs)
+        self.corr = given.to(self.corr.device)
+        return self
 
     def forward(self, loc: Tensor, scale: Tensor, cond: Tensor) -> Gaussians:
         return code(loc, scale, cond, corr=self.corr)

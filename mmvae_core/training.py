@@ -29,7 +29,7 @@ from mmvae_core.checkpoints import (
     remembered,
     save_checkpoint,
 )
-from mmvae_core.checks import InvalidScaleError, check_present, finite_number, whole_number
+from mmvae_core.checks import InvalidExpertError, check_present, finite_number, whole_number
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.model import MultimodalVAE
 
@@ -246,7 +246,7 @@ def fit(
                     loss, terms = model.loss(
                         batch, beta=beta, samples=config.samples, generator=noise, tableau=tableau
                     )
-                except InvalidScaleError as error:
+                except InvalidExpertError as error:
                     raise _diverged(epoch, step, str(error)) from error
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -275,7 +275,7 @@ def fit(
             if valid is not None:
                 try:
                     row["valid_loss"] = held_out_loss(model, valid, config)
-                except InvalidScaleError as error:
+                except InvalidExpertError as error:
                     raise _diverged(epoch, step, str(error)) from error
             history.epochs.append(row)
             history.seconds = time.monotonic() - started

@@ -22,6 +22,7 @@ install_import_hook(["mmvae_core", "course"], "typecheck.checked")  # before the
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 SEED = 2505  # any number; fixed, so that a Monte-Carlo test fails always or never
 
@@ -37,6 +38,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # The same examples at every run, unless a seed for others is given.
+    repeatable = config.getoption("--hypothesis-seed") is None
+    for name, count in (("short", 40), ("long", 2000)):
+        settings.register_profile(
+            name, deadline=None, database=None, max_examples=count, derandomize=repeatable
+        )
+    settings.load_profile(config.getoption("--hypothesis-profile") or "short")
     if threads := config.getoption("--torch-threads"):
         torch.set_num_threads(threads)
         # For the kernels that tests start: two threads each, contending for two cores, made a

@@ -168,7 +168,7 @@ def _rule_of_matrix(corr: Sequence[Sequence[float]] | str, num: int) -> Aggregat
         if corr != "learned":
             raise ValueError(f"corr must be a matrix or 'learned'; got {corr!r}")
         return LearnedCorrelation(num) if num > 1 else poe
-    matrix = torch.tensor(corr, dtype=torch.get_default_dtype())
+    matrix = torch.tensor(corr, dtype=torch.float64)
     if matrix.shape != (num, num):
         raise ValueError(
             f"corr must be a {num}x{num} correlation matrix, one "

@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
+from mmvae_core.arguments import Positive, arguments
+from mmvae_core.checks import check_numbers
 from mmvae_core.tableau import AnyTableau
 
 __all__ = [
@@ -75,6 +77,7 @@ def gaussian_kl(
     ref_scale: Float[Tensor, "R B D"],
 ) -> Float[Tensor, "K R B"]:
     """KL(N(loc_k, scale_k²) ‖ N(ref_loc_r, ref_scale_r²)) in nats, summed over the latent."""
+    check_numbers(above=0.0, scale=scale, ref_scale=ref_scale)
     q = Normal(loc[:, None], scale[:, None], validate_args=False)
     r = Normal(ref_loc[None], ref_scale[None], validate_args=False)
     return kl_divergence(q, r).sum(dim=-1)
@@ -137,15 +140,16 @@ def mixture_factors(
     return mixture[:, None] * usable.sum(dim=0) / (mixture @ usable)
 
 
-def optimal_weights(subset_elbos: Float[Tensor, " K"], entropy_scale: float) -> Float[Tensor, " K"]:
+@arguments
+def optimal_weights(
+    subset_elbos: Float[Tensor, " K"], entropy_scale: Positive
+) -> Float[Tensor, " K"]:
     r"""The mixture that maximises :math:`\sum_k \pi_k L_k + \gamma H(\pi)`: softmax(L / gamma).
 
     ``entropy_scale`` (gamma) is thus a temperature, in nats, on the subsets' bounds: large values
     keep the weights equal, small ones give everything to the best subset. Calculus; the objective
     is that of arXiv 2505.01134, Lemma 3.
     """
-    if entropy_scale <= 0:
-        raise ValueError(f"entropy_scale must be positive; got {entropy_scale}")
     return torch.softmax(subset_elbos / entropy_scale, dim=0)
 
 

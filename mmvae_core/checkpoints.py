@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from mmvae_core.arguments import arguments
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.files import digest_of, regular, replacing
 from mmvae_core.model import MultimodalVAE
@@ -32,6 +33,7 @@ RENAMED = {"mixture_logits": "pi.logits", "baseline": "pi.baseline"}  # since fo
 _STARTS: WeakKeyDictionary[MultimodalVAE, tuple[str, str]] = WeakKeyDictionary()
 
 
+@arguments
 def save_checkpoint(path: str | Path, model: MultimodalVAE, **state: Any) -> Path:
     """Write model, its description and ``state`` so that the file is old or new, never half.
 
@@ -46,6 +48,7 @@ def save_checkpoint(path: str | Path, model: MultimodalVAE, **state: Any) -> Pat
     return Path(path)
 
 
+@arguments
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     """Read a checkpoint; tensors and plain data only, so that a file cannot run code.
 
@@ -85,6 +88,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
     return content
 
 
+@arguments
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> MultimodalVAE:
     """The trained model of a checkpoint (``last.pt`` or ``best.pt``)."""
     content = load_checkpoint(path, device)

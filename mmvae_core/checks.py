@@ -7,8 +7,8 @@ and a NaN shows in the loss. Shapes are always looked at.
 from __future__ import annotations
 
 from collections.abc import Collection
-from math import isfinite
-from numbers import Integral, Real
+from math import inf
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -18,10 +18,10 @@ __all__ = [
     "InvalidExpertError",
     "check_corr",
     "check_experts",
+    "check_numbers",
     "check_present",
     "check_rho",
     "condition_of",
-    "finite_number",
     "one_of",
     "only_members",
     "whole_number",
@@ -54,13 +54,23 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
-def finite_number(name: str, value: Any, least: float = 0.0, *, above: bool = False) -> None:
-    """Raise ``ValueError`` where ``value`` is no finite number from ``least`` (or ``above`` it)."""
-    is_number = not isinstance(value, bool) and isinstance(value, Real) and isfinite(value)
-    if not is_number or value < least or (above and value == least):
+def check_numbers(*, above: float = -inf, **values: Tensor) -> None:
+    """Raise ``ValueError`` where a tensor has a number that is not finite, or not ``above`` one.
+
+    Args:
+        values: the tensors by their names.
+    """
+    for name, value in values.items():
+        if value.device.type != "cpu" or not value.numel():
+            continue
+        low, high = (end.item() for end in value.detach().aminmax())
+        if above < low <= high < inf:  # nor NaN
+            continue
+        value = value.detach()
+        bad = (~(torch.isfinite(value) & (value > above))).nonzero()[0].tolist()
         raise ValueError(
-            f"{name} must be a finite number, {'above' if above else 'at least'} {least:g}; "
-            f"got {value!r}"
+            f"{name} must be finite{f' and above {above:g}' if above > -inf else ''} everywhere; "
+            f"got {value[tuple(bad)].item():.4g} at {bad}"
         )
 
 

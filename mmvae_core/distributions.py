@@ -24,6 +24,9 @@ from torch.distributions import (
 )
 from torch.nn.functional import softplus
 
+from mmvae_core.arguments import Count, arguments
+from mmvae_core.checks import check_numbers
+
 __all__ = [
     "FAMILIES",
     "LIKELIHOODS",
@@ -102,6 +105,7 @@ SCALES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+@arguments
 def raw_scale(name: str, sigma: float | None) -> float:
     """The raw number that the map called ``name`` takes to ``sigma``; 0 for ``sigma=None``.
 
@@ -229,10 +233,9 @@ class ClusterPrior(nn.Module):
 
     kept: Tensor
 
-    def __init__(self, clusters: int, latent_dim: int) -> None:
+    @arguments
+    def __init__(self, clusters: Count, latent_dim: Count) -> None:
         super().__init__()
-        if clusters < 1:
-            raise ValueError(f"clusters must be at least 1; got {clusters}")
         self.logits = nn.Parameter(torch.zeros(clusters))
         self.loc = nn.Parameter(2 * torch.rand(clusters, latent_dim) - 1)
         self.log_scale = nn.Parameter(torch.zeros(clusters, latent_dim))
@@ -274,6 +277,7 @@ class ClusterPrior(nn.Module):
         return (self.loc[chosen] + self.log_scale.exp()[chosen] * noise).view(shape)
 
 
+@arguments
 def mixture_of_experts(
     loc: Float[Tensor, "M *shape"],
     scale: Float[Tensor, "M *shape"],
@@ -295,6 +299,8 @@ def mixture_of_experts(
     >>> round(q.mean.item(), 4), round(q.variance.item(), 4)
     (6.0, 6.0)
     """
+    check_numbers(loc=loc)
+    check_numbers(above=0.0, scale=scale)
     experts = Normal(loc.movedim(0, -1), scale.movedim(0, -1))
     weights = shares(weights, loc).expand(experts.batch_shape)
     return MixtureSameFamily(Categorical(probs=weights), experts)

@@ -39,6 +39,7 @@ from torch import Tensor
 
 from mmvae_core import bounds, subsets
 from mmvae_core.aggregation import Gaussians, poe_prior_once
+from mmvae_core.arguments import Count, Positive, arguments
 from mmvae_core.bounds import Evidence, LogWeights, gaussian_kl
 from mmvae_core.distributions import StandardPrior, log_density
 from mmvae_core.objectives import SampledMixture, Sum
@@ -74,7 +75,8 @@ MOST_FRACTION = 120  # the largest denominator that is written as a fraction: 15
 LATENT_DIM = 2  # z is a point in the plane; Gaussian gaps are proportional to it
 
 
-def noisy_views(noise: Sequence[Number], latent_dim: int = LATENT_DIM) -> LinearGaussian:
+@arguments
+def noisy_views(noise: Sequence[Number], latent_dim: Count = LATENT_DIM) -> LinearGaussian:
     """The world x_m = z + N(0, v_m I), one view for every variance in ``noise``.
 
     >>> _, cov = noisy_views([1.0, 1.0]).posterior((torch.ones(1, 2), torch.ones(1, 2)))
@@ -85,6 +87,7 @@ def noisy_views(noise: Sequence[Number], latent_dim: int = LATENT_DIM) -> Linear
     return LinearGaussian((eye,) * len(noise), tuple(noise))
 
 
+@arguments
 def balanced_points(world: LinearGaussian) -> Views:
     """2P points of mean 0 whose second moments are exactly those of the world's data.
 
@@ -106,6 +109,7 @@ def balanced_points(world: LinearGaussian) -> Views:
 # --- objectives that are linear in their terms -------------------------------------------------
 
 
+@arguments
 def exact_rule(recipe: Recipe) -> Recipe:
     """The recipe with a learned rule replaced by the exact one, the prior counted once.
 
@@ -116,6 +120,7 @@ def exact_rule(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, aggregation=Consensus(poe_prior_once))
 
 
+@arguments
 def exact_evidence(
     world: LinearGaussian,
     x: Views,
@@ -150,6 +155,7 @@ def exact_evidence(
     return Evidence(recon, gaussian_kl(loc, scale, *references))
 
 
+@arguments
 def exact_objective(
     world: LinearGaussian,
     x: Views,
@@ -199,6 +205,7 @@ def mixture_log_weights(
     return LogWeights(each.sum(dim=2) + beta * regular, usable, (z,), each, regular)
 
 
+@arguments
 def best_experts(
     world: LinearGaussian, x: Views, recipe: Recipe, *, beta: Number = 1.0, start: Number = 0.0
 ) -> Gaussians:
@@ -332,6 +339,7 @@ def bounded_evidence(tableau: Tableau) -> list[tuple[float, Bool[Tensor, " M"]]]
     return [(weight, torch.tensor(members)) for members, weight in found]
 
 
+@arguments
 def edited(tableau: Tableau, part: str, row: int, column: int, value: Number | bool) -> Tableau:
     """The tableau with one coefficient changed.
 
@@ -401,7 +409,10 @@ def row_sum(tableau: Tableau, row: int, most: int = 2) -> str:
 # --- the gap of one row --------------------------------------------------------------------------
 
 
-def exact_gap(num_modalities: int, noise: Number, size: int, latent_dim: int = LATENT_DIM) -> float:
+@arguments
+def exact_gap(
+    num_modalities: Count, noise: Positive, size: Count, latent_dim: Count = LATENT_DIM
+) -> float:
     r"""E[KL(p(z|x_S) ‖ p(z|X))] for ``size`` of ``num_modalities`` equal views, in nats.
 
     .. math:: D\,(r - 1 - \tfrac12 \ln r), \qquad r = (v + M)/(v + m),
@@ -415,7 +426,10 @@ def exact_gap(num_modalities: int, noise: Number, size: int, latent_dim: int = L
     return latent_dim * (r - 1 - 0.5 * math.log(r))
 
 
-def least_gap(num_modalities: int, noise: Number, size: int, latent_dim: int = LATENT_DIM) -> float:
+@arguments
+def least_gap(
+    num_modalities: Count, noise: Positive, size: Count, latent_dim: Count = LATENT_DIM
+) -> float:
     r"""The smallest E[KL(q ‖ p(z|X))] of any q that sees ``size`` equal views, in nats: D(r − 1)/2.
 
     It is that of :math:`q^* = N(E[\mu_X|x_S], \mathrm{Cov}(z|X))`, the normalised

@@ -40,6 +40,8 @@ from mmvae_core.aggregation import (
     reverse_kl,
     wasserstein,
 )
+from mmvae_core.arguments import Count, arguments
+from mmvae_core.checks import check_numbers
 from mmvae_core.distributions import shares
 
 __all__ = [
@@ -63,6 +65,7 @@ Covariances: TypeAlias = Float[Tensor, "M D D"]
 # Divergences -----------------------------------------------------------------------------------
 
 
+@arguments
 def kl(loc_a: Tensor, scale_a: Tensor, loc_b: Tensor, scale_b: Tensor) -> Tensor:
     r"""KL(a‖b) in nats between univariate Gaussians, elementwise.
 
@@ -73,9 +76,13 @@ def kl(loc_a: Tensor, scale_a: Tensor, loc_b: Tensor, scale_b: Tensor) -> Tensor
     >>> kl(0 * one, one, 2 * one, one).item()
     2.0
     """
-    return kl_divergence(Normal(loc_a, scale_a), Normal(loc_b, scale_b))
+    _check(loc_a, scale_a, loc_b, scale_b)
+    return kl_divergence(
+        Normal(loc_a, scale_a, validate_args=False), Normal(loc_b, scale_b, validate_args=False)
+    )
 
 
+@arguments
 def wasserstein_distance(loc_a: Tensor, scale_a: Tensor, loc_b: Tensor, scale_b: Tensor) -> Tensor:
     r"""The 2-Wasserstein distance between univariate Gaussians, elementwise.
 
@@ -86,9 +93,11 @@ def wasserstein_distance(loc_a: Tensor, scale_a: Tensor, loc_b: Tensor, scale_b:
     >>> wasserstein_distance(*torch.tensor([0.0, 1.0, 3.0, 5.0])).item()
     5.0
     """
+    _check(loc_a, scale_a, loc_b, scale_b)
     return torch.hypot(loc_a - loc_b, scale_a - scale_b)
 
 
+@arguments
 def fisher_rao_distance(loc_a: Tensor, scale_a: Tensor, loc_b: Tensor, scale_b: Tensor) -> Tensor:
     r"""The Fisher-Rao distance between univariate Gaussians, elementwise.
 
@@ -109,6 +118,7 @@ def fisher_rao_distance(loc_a: Tensor, scale_a: Tensor, loc_b: Tensor, scale_b: 
     >>> round(fisher_rao_distance(*a, *b).item(), 4)
     1.4142
     """
+    _check(loc_a, scale_a, loc_b, scale_b)
     chord = torch.hypot((loc_a - loc_b) / math.sqrt(2), scale_a - scale_b)
     return math.sqrt(8) * torch.asinh(chord / (2 * (scale_a * scale_b).sqrt()))
 
@@ -116,13 +126,14 @@ def fisher_rao_distance(loc_a: Tensor, scale_a: Tensor, loc_b: Tensor, scale_b: 
 # Barycenters of diagonal Gaussians: the fourth one ------------------------------------------------
 
 
+@arguments
 def fisher_rao(
     loc: Experts,
     scale: Experts,
     cond: Bool[Tensor, "K M"],
     *,
     weights: Weights = None,
-    max_steps: int = 2000,
+    max_steps: Count = 2000,
 ) -> Gaussians:
     r"""The Fisher-Rao barycenter, argmin_q Σ λ_m d_FR²(q, q_m): the Karcher mean.
 
@@ -202,6 +213,7 @@ COSTS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
 # Paths -----------------------------------------------------------------------------------------
 
 
+@arguments
 def path(kind: str, a: Gaussians, b: Gaussians, t: Tensor) -> Gaussians:
     r"""The Gaussians on the way from ``a`` (t = 0) to ``b`` (t = 1) in one geometry.
 
@@ -236,8 +248,7 @@ def path(kind: str, a: Gaussians, b: Gaussians, t: Tensor) -> Gaussians:
     if kind not in BARYCENTERS:
         raise ValueError(f"kind must be one of {list(BARYCENTERS)}; got {kind!r}")
     loc_a, scale_a, loc_b, scale_b, t = torch.broadcast_tensors(*map(torch.as_tensor, (*a, *b, t)))
-    if not ((scale_a > 0) & (scale_b > 0)).all():
-        raise ValueError("the scales of both ends must be positive")
+    _check(loc_a, scale_a, loc_b, scale_b)
     if not ((t >= 0) & (t <= 1)).all():
         raise ValueError(f"t must lie in [0, 1]; got {t.min().item():.4g} to {t.max().item():.4g}")
     share_a, share_b = 1 - t, t
@@ -263,6 +274,7 @@ def path(kind: str, a: Gaussians, b: Gaussians, t: Tensor) -> Gaussians:
 # Full covariances --------------------------------------------------------------------------------
 
 
+@arguments
 def full_reverse_kl(loc: Means, cov: Covariances, weights: Weights = None) -> Gaussians:
     r"""The reverse-KL barycenter with full covariances: precision matrices average.
 
@@ -292,6 +304,7 @@ def full_reverse_kl(loc: Means, cov: Covariances, weights: Weights = None) -> Ga
     return mean, torch.linalg.inv(total)
 
 
+@arguments
 def full_forward_kl(loc: Means, cov: Covariances, weights: Weights = None) -> Gaussians:
     r"""The forward-KL barycenter among Gaussians with full covariances: moments match.
 
@@ -310,6 +323,7 @@ def full_forward_kl(loc: Means, cov: Covariances, weights: Weights = None) -> Ga
     return mean, torch.einsum("m,mij->ij", weights, cov) + spread
 
 
+@arguments
 def full_wasserstein(loc: Means, cov: Covariances, weights: Weights = None) -> Gaussians:
     r"""The 2-Wasserstein barycenter with full covariances, by POT's fixed-point iteration.
 
@@ -354,6 +368,11 @@ FULL_BARYCENTERS: dict[str, Callable[..., Gaussians]] = {
 
 
 # Inside ------------------------------------------------------------------------------------------
+
+
+def _check(loc_a: Tensor, scale_a: Tensor, loc_b: Tensor, scale_b: Tensor) -> None:
+    check_numbers(loc_a=loc_a, loc_b=loc_b)
+    check_numbers(above=0.0, scale_a=scale_a, scale_b=scale_b)
 
 
 def _log_h_over_sinh(h: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.distributions.transforms import CorrCholeskyTransform
 
 from mmvae_core.aggregation import Gaussians, Subsets, code, member_sums
+from mmvae_core.arguments import Count, arguments
 from mmvae_core.checks import check_corr, check_rho, only_members
 from mmvae_core.distributions import bounded_scale, exponential_scale
 
@@ -68,6 +69,7 @@ class CodeOfMatrix(nn.Module):
 
     corr: Tensor
 
+    @arguments
     def __init__(self, corr: Float[Tensor, "M M"]) -> None:
         super().__init__()
         self.register_buffer("corr", check_corr(corr, len(corr)))
@@ -100,7 +102,8 @@ class LearnedCode(nn.Module):
 
     MARGIN = 1e-2  # in units of rho, at both ends: float32 stays accurate (see ``code``)
 
-    def __init__(self, num_experts: int, rho: float = 0.0) -> None:
+    @arguments
+    def __init__(self, num_experts: Count, rho: float = 0.0) -> None:
         super().__init__()
         _check_two(num_experts)
         check_rho(rho, num_experts)
@@ -150,7 +153,8 @@ class LearnedCorrelation(nn.Module):
     torch.Size([7, 1, 2])
     """
 
-    def __init__(self, num_experts: int, start: float = 0.0, margin: float = 1e-2) -> None:
+    @arguments
+    def __init__(self, num_experts: Count, start: float = 0.0, margin: float = 1e-2) -> None:
         super().__init__()
         _check_two(num_experts)
         if not 0 < margin < 1:
@@ -213,9 +217,9 @@ class SumPooling(nn.Module):
     (torch.Size([7, 5, 2]), True)
     """
 
-    def __init__(self, latent_dim: int, hidden: int = HIDDEN, *, bounded: bool = False) -> None:
+    @arguments
+    def __init__(self, latent_dim: Count, hidden: Count = HIDDEN, *, bounded: bool = False) -> None:
         super().__init__()
-        _check_sizes(latent_dim=latent_dim, hidden=hidden)
         self.latent_dim, self.bounded = latent_dim, bounded
         self.chi = _network(2 * latent_dim, hidden, hidden)
         # No normalisation of the sum: that would lose the number of members.
@@ -255,17 +259,17 @@ class SelfAttention(nn.Module):
     torch.Size([7, 5, 2])
     """
 
+    @arguments
     def __init__(
         self,
-        latent_dim: int,
-        hidden: int = HIDDEN,
-        heads: int = 4,
-        layers: int = 1,
+        latent_dim: Count,
+        hidden: Count = HIDDEN,
+        heads: Count = 4,
+        layers: Count = 1,
         *,
         bounded: bool = False,
     ) -> None:
         super().__init__()
-        _check_sizes(latent_dim=latent_dim, hidden=hidden, heads=heads, layers=layers)
         if hidden % heads:
             raise ValueError(f"hidden must divide by heads; got {hidden} and {heads}")
         self.latent_dim, self.bounded = latent_dim, bounded
@@ -316,9 +320,9 @@ class ExpertGate(nn.Module):
     [[0.5], [0.5]]
     """
 
-    def __init__(self, num_experts: int, latent_dim: int, hidden: int = 64) -> None:
+    @arguments
+    def __init__(self, num_experts: Count, latent_dim: Count, hidden: Count = 64) -> None:
         super().__init__()
-        _check_sizes(num_experts=num_experts, latent_dim=latent_dim, hidden=hidden)
         self.latent_dim = latent_dim
         last = nn.Linear(hidden, 1, bias=False)  # its bias would be one more b, the same for all
         nn.init.zeros_(last.weight)
@@ -342,7 +346,7 @@ class ExpertGate(nn.Module):
         return torch.softmax(logits.masked_fill(~present, -torch.inf), dim=0)
 
 
-def _features(loc: Tensor, scale: Tensor, latent_dim: int) -> Float[Tensor, "M B twice_D"]:
+def _features(loc: Tensor, scale: Tensor, latent_dim: Count) -> Float[Tensor, "M B twice_D"]:
     if loc.ndim != 3 or loc.shape[-1] != latent_dim:
         raise ValueError(
             f"this rule was made for experts [M, B, {latent_dim}]; got {list(loc.shape)}"
@@ -350,7 +354,7 @@ def _features(loc: Tensor, scale: Tensor, latent_dim: int) -> Float[Tensor, "M B
     return torch.cat([loc, scale.log()], dim=-1)
 
 
-def _network(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+def _network(inputs: int, hidden: Count, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, outputs))
 
 
@@ -360,12 +364,6 @@ def _gaussian(output: Tensor, bounded: bool) -> Gaussians:
     return loc, bounded_scale(raw) if bounded else exponential_scale(raw)
 
 
-def _check_two(num_experts: int) -> None:
+def _check_two(num_experts: Count) -> None:
     if num_experts < 2:
         raise ValueError(f"a correlation needs at least 2 experts; got {num_experts}")
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} must be a positive whole number; got {size!r}")

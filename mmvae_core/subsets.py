@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from mmvae_core.arguments import Count, arguments
 from mmvae_core.checks import whole_number
 
 __all__ = ["available", "full", "mask", "name", "of_size", "powerset", "singletons"]
@@ -35,7 +36,8 @@ def full(num_modalities: int) -> Bool[Tensor, "1 M"]:
     return torch.ones(1, _count(num_modalities), dtype=torch.bool)
 
 
-def of_size(num_modalities: int, size: int) -> Bool[Tensor, "K M"]:
+@arguments
+def of_size(num_modalities: Count, size: Count) -> Bool[Tensor, "K M"]:
     """All subsets with ``size`` members, in lexicographic order."""
     count = _count(num_modalities)
     if not 1 <= size <= count:
@@ -59,6 +61,7 @@ def powerset(num_modalities: int) -> Bool[Tensor, "K M"]:
     return torch.cat([of_size(count, size) for size in range(1, count + 1)])
 
 
+@arguments
 def mask(members: Iterable[int | str], names: Sequence[str]) -> Bool[Tensor, " M"]:
     """The mask of the subset with these ``members``, given as positions or as modality names.
 

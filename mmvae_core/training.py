@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from mmvae_core.arguments import Count, NotNegative, Positive, Seed, arguments
 from mmvae_core.checkpoints import (
     check_same_run,
     load_checkpoint,
@@ -29,7 +30,7 @@ from mmvae_core.checkpoints import (
     remembered,
     save_checkpoint,
 )
-from mmvae_core.checks import InvalidExpertError, check_present, finite_number, whole_number
+from mmvae_core.checks import InvalidExpertError, check_present
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.model import MultimodalVAE
 
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 
+@arguments
 @dataclass(frozen=True)
 class TrainConfig:
     """How to train; all of it is kept in the checkpoint.
@@ -66,29 +68,16 @@ class TrainConfig:
         checkpoint_seconds: the most that a killed run loses, beside the end of each epoch.
     """
 
-    epochs: int = 10
-    batch_size: int = 256
-    learning_rate: float = 1e-3
-    beta: float = 1.0
-    warmup_epochs: int = 0
-    samples: int = 1
-    subset_samples: int | None = None
-    seed: int = 0
+    epochs: Count = 10
+    batch_size: Count = 256
+    learning_rate: Positive = 1e-3
+    beta: Positive = 1.0
+    warmup_epochs: NotNegative = 0
+    samples: Count = 1
+    subset_samples: Count | None = None
+    seed: Seed = 0
     mixed_precision: bool = False
-    checkpoint_seconds: float = 60.0
-
-    def __post_init__(self) -> None:
-        least = {"epochs": 1, "batch_size": 1, "samples": 1, "subset_samples": 1, "seed": 0}
-        for name, low in least.items():
-            if name != "subset_samples" or self.subset_samples is not None:
-                value = whole_number(name, getattr(self, name), low)
-                object.__setattr__(self, name, value)  # a plain one, that can be stored
-        for name in ("learning_rate", "beta"):
-            finite_number(name, getattr(self, name), above=True)
-        for name in ("warmup_epochs", "checkpoint_seconds"):
-            finite_number(name, getattr(self, name))
-        if type(self.mixed_precision) is not bool:
-            raise ValueError(f"mixed_precision must be True or False; got {self.mixed_precision!r}")
+    checkpoint_seconds: NotNegative = 60.0
 
 
 @dataclass
@@ -137,6 +126,7 @@ class Progress:
     total_steps: int
 
 
+@arguments
 def fit(
     model: MultimodalVAE,
     data: MultimodalDataset,
@@ -350,13 +340,6 @@ def _beta(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
 
 
 def _check_data(model: MultimodalVAE, data: MultimodalDataset, batch_size: int) -> None:
-    if not isinstance(getattr(model, "_orig_mod", model), MultimodalVAE):
-        raise ValueError(
-            f"model must be a MultimodalVAE, compiled or not, on one device; got a "
-            f"{type(model).__name__}"
-        )
-    if not isinstance(data, MultimodalDataset):
-        raise ValueError(f"data must be a MultimodalDataset; got a {type(data).__name__}")
     shapes = [list(x.shape[1:]) for x in data.x]
     if shapes != model.spec["shapes"]:
         raise ValueError(f"the model takes samples of shapes {model.spec['shapes']}; got {shapes}")

@@ -74,7 +74,7 @@ def test_mistakes_are_named() -> None:
     one = torch.ones(3)
     with pytest.raises(ValueError, match=r"levels are masses in \(0, 1\); got \(95,\)"):
         coverage(one, one, one, (95,))
-    with pytest.raises(ValueError, match="every scale must be positive; got 0"):
+    with pytest.raises(ValueError, match="scale must be finite and above 0 everywhere; got 0"):
         coverage(one, 0 * one, one)
     with pytest.raises(ValueError, match="ratio must not be negative"):
         gaussian_coverage(-1.0, 0.5)

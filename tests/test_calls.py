@@ -56,8 +56,8 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: TrainConfig(learning_rate="0.1"), "learning_rate must be a finite number, above 0"),
     (lambda: TrainConfig(beta=INF), "beta must be a finite number, above 0; got inf"),
     (lambda: TrainConfig(beta=0), "beta must be a finite number, above 0; got 0"),
-    (lambda: make(modality_weights="111"), "modality_weights must be 3 numbers; got '111'"),
-    (lambda: make(modality_weights=[1, NAN, 1]), "modality_weights must be 3 finite numbers"),
+    (lambda: make(modality_weights="111"), "modality_weights must be a sequence .*; got '111'"),
+    (lambda: make(modality_weights=[1, NAN, 1]), "modality_weights must be a sequence"),
     (lambda: make(networks="smal"), "networks are called .*; got 'smal'"),
     (lambda: MultimodalVAE(recipes.mopoe(1), [(2,)], 2.5), "latent_dim must be a whole number"),
     (lambda: Run(model={"networks": "smal"}), "networks are called .*; got 'smal'"),
@@ -82,9 +82,9 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: metrics.accuracies([], noisy_pictures(label=torch.arange(24) % 2)),
      "one classifier for each of .*; got 0"),
     (lambda: fit(torch.nn.DataParallel(make()), noisy_pictures(), TrainConfig()),
-     "model must be a MultimodalVAE, compiled or not, on one device; got a DataParallel"),
+     "model must be a MultimodalVAE; got a DataParallel"),
     (lambda: fit(make(), list(noisy_pictures().x), TrainConfig()),
-     "data must be a MultimodalDataset; got a list"),
+     "data must be a MultimodalDataset; got"),
 ]  # fmt: skip
 
 

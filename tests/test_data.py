@@ -351,10 +351,10 @@ def test_shifts_are_private_to_a_modality_and_to_training():
     [
         ({"modalities": 1}, "from 2 to 8, one background each; got 1"),
         ({"modalities": 9}, "from 2 to 8, one background each; got 9"),
-        ({"modalities": True}, "whole number .* got True"),
+        ({"modalities": True}, "whole number.* got True"),
         ({"image_size": 9}, "image_size must be at least 10.* got 9"),
-        ({"train_size": 0}, "train_size must be at least 1; got 0"),
-        ({"test_size": -1}, "test_size must be at least 1; got -1"),
+        ({"train_size": 0}, "train_size must be a whole number, at least 1; got 0"),
+        ({"test_size": -1}, "test_size must be a whole number, at least 1; got -1"),
         ({"max_shift": 4}, r"max_shift must lie in 0\.\.3 .* got 4"),
         ({"seed": -1}, "seed must be a whole number, at least 0"),
     ],

@@ -142,7 +142,7 @@ def test_fisher_rao_path_of_distant_ends_stays_finite(dtype):
     ("change", "message"),
     [
         ({"kind": "hellinger"}, "kind must be one of"),
-        ({"a": (torch.zeros(()), torch.zeros(()))}, "must be positive"),
+        ({"a": (torch.zeros(()), torch.zeros(()))}, "scale_a must be finite and above 0"),
         ({"t": torch.tensor(1.5)}, r"t must lie in \[0, 1\]"),
     ],
 )
@@ -319,7 +319,7 @@ def test_full_barycenter_keeps_the_laws(kind):
 @pytest.mark.parametrize(
     ("loc", "cov", "weights", "message"),
     [
-        (torch.zeros(2), torch.eye(2), None, "must have shape"),
+        (torch.zeros(2), torch.eye(2), None, r"loc must be a float tensor \[M, D\]"),
         (torch.zeros(1, 2), -torch.eye(2)[None], None, "positive definite"),
         (torch.zeros(1, 2), torch.tensor([[[1.0, 0.5], [0.0, 1.0]]]), None, "symmetric"),
         (torch.zeros(1, 2), torch.eye(2)[None], torch.tensor([-1.0]), "weights must be"),

@@ -313,8 +313,8 @@ BOTH = torch.tensor([[True, True]])
         (lambda: learned.LearnedCorrelation(3, start=0.995), r"start must lie in \(-0.495, 0.99\)"),
         (lambda: learned.LearnedCorrelation(3, margin=0.0), r"margin must lie in \(0, 1\); got 0"),
         (lambda: learned.CodeOfMatrix(2 * torch.eye(2)), "its diagonal is"),
-        (lambda: learned.SumPooling(0), "latent_dim must be a positive whole number; got 0"),
-        (lambda: learned.SumPooling(2, hidden=2.5), "hidden must be a positive whole number"),
+        (lambda: learned.SumPooling(0), "latent_dim must be a whole number, at least 1; got 0"),
+        (lambda: learned.SumPooling(2, hidden=2.5), "hidden must be a whole number"),
         (lambda: learned.SelfAttention(2, 10, heads=4), "hidden must divide by heads; got 10 and"),
         (
             lambda: learned.SumPooling(2)(*ONE, BOTH),

@@ -335,7 +335,7 @@ def test_mistakes_are_named() -> None:
     gaps = dataclasses.replace(data, present=data.present & (torch.arange(20) > 3)[:, None])
     with pytest.raises(ValueError, match="measured on complete samples"):
         measure(model, data, gaps, None, FEW)
-    with pytest.raises(ValueError, match="draws must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="draws must be a whole number, at least 1; got 0"):
         Settings(draws=0)
     with pytest.raises(ValueError, match=f"definitions of version {VERSION}.*version 99"):
         Settings(version=99)

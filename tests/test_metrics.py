@@ -249,9 +249,9 @@ def test_bad_input_says_what_was_expected() -> None:
         metrics.linear_accuracy(model, alike, alike, count=20)
     with pytest.raises(ValueError, match=r"count must lie in 1\.\.20; got 500"):
         metrics.linear_accuracy(model, data, data)
-    with pytest.raises(ValueError, match="count must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="count must be a whole number, at least 1; got 0"):
         metrics.unconditional_coherence(model, [Judge()] * 3, count=0)
     with pytest.raises(ValueError, match="accuracy needs labels"):
         metrics.accuracies([Judge()] * 3, bare)
-    with pytest.raises(ValueError, match="draws must be at least 1"):
+    with pytest.raises(ValueError, match="draws must be a whole number, at least 1"):
         metrics.joint_log_likelihood(model, data, draws=0)

@@ -164,14 +164,23 @@ def views(
             lambda: recipes.code_vae(3, weights="free"),
             "weights must be one of learned, closed_form, equal, or numbers",
         ),
-        (lambda: recipes.code_vae(3, entropy_scale=0), "entropy_scale must be positive"),
+        (
+            lambda: recipes.code_vae(3, entropy_scale=0),
+            "entropy_scale must be a finite number",
+        ),
         (lambda: recipes.code_vae(3, corr=[[1, 0], [0, 1]]), "3x3 correlation matrix"),
         (lambda: recipes.code_vae(2, rho=0.1, corr=[[1, 0], [0, 1]]), "rho or corr, not both"),
-        (lambda: recipes.mvtcae(3, alpha=1.5), r"alpha must lie in \[0, 1\]"),
+        (
+            lambda: recipes.mvtcae(3, alpha=1.5),
+            r"alpha must be a finite number, at least 0, at most 1",
+        ),
         (lambda: recipes.mvae(3, random_subsets=-1), "random_subsets must be"),
         (lambda: recipes.mopoe(3, aggregation="moe"), "aggregation must be one of"),
         (lambda: recipes.mmvm(3, kl="exact"), "kl must be one of pairwise, sampled; got 'exact'"),
-        (lambda: views(modality_weights=[1, float("nan")]), "2 finite numbers, none negative"),
+        (
+            lambda: views(modality_weights=[1, float("nan")]),
+            "modality_weights must be a sequence",
+        ),
         (lambda: views(recipes.mopoe(3)), "built for 3 modalities; got shapes of 2"),
         (lambda: views(latent_dim=0), "latent_dim must be"),
         (

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # The one list, from the ground up.
 ROOMS = [
     "files",
+    "arguments",
     "checks",
     "subsets",
     "tableau",

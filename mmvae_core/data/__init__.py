@@ -15,6 +15,7 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 
+from mmvae_core.arguments import Count, arguments
 from mmvae_core.data.dataset import Batch, MultimodalDataset
 from mmvae_core.data.digits import digits
 from mmvae_core.data.missing import (
@@ -53,10 +54,11 @@ DATASETS: dict[str, Callable[..., tuple[MultimodalDataset, MultimodalDataset]]] 
 }
 
 
+@arguments
 def load(
     name: str,
     root: str | Path | None = None,
-    modalities: int | None = None,
+    modalities: Count | None = None,
     **options: object,
 ) -> tuple[MultimodalDataset, MultimodalDataset]:
     """A data set by its name: the training set and the test set.

@@ -30,6 +30,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from mmvae_core.arguments import Count, Seed, arguments
 from mmvae_core.data.backgrounds import WHITE, check_modalities, generator, invert, random_crops
 from mmvae_core.data.dataset import MultimodalDataset
 
@@ -72,12 +73,13 @@ SCENES = (
 )
 
 
+@arguments
 def digits(
-    modalities: int = 3,
-    image_size: int = 16,
-    train_size: int = 12_000,
-    test_size: int = 2_000,
-    seed: int = 0,
+    modalities: Count = 3,
+    image_size: Count = 16,
+    train_size: Count = 12_000,
+    test_size: Count = 2_000,
+    seed: Seed = 0,
     max_shift: int = 1,
 ) -> tuple[MultimodalDataset, MultimodalDataset]:
     """The embedded digits: a training and a test set of M-tuples of one digit.

@@ -29,6 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmvae_core import subsets
+from mmvae_core.arguments import Count, Seed, Share, arguments
 from mmvae_core.data.dataset import MultimodalDataset
 
 __all__ = ["complete_cases", "hide_at_random", "hide_blocks", "hide_modality", "kept_shares"]
@@ -36,7 +37,8 @@ __all__ = ["complete_cases", "hide_at_random", "hide_blocks", "hide_modality", "
 Number: TypeAlias = float | int
 
 
-def hide_at_random(data: MultimodalDataset, rate: Number, *, seed: int = 0) -> MultimodalDataset:
+@arguments
+def hide_at_random(data: MultimodalDataset, rate: Share, *, seed: Seed = 0) -> MultimodalDataset:
     """The data with a share of all views hidden, completely at random, never all of one sample.
 
     Args:
@@ -67,8 +69,9 @@ def hide_at_random(data: MultimodalDataset, rate: Number, *, seed: int = 0) -> M
     return replace(data, present=present.view(count, num).to(data.device))
 
 
+@arguments
 def hide_modality(
-    data: MultimodalDataset, modality: int | str, share: Number, *, seed: int = 0
+    data: MultimodalDataset, modality: int | str, share: Share, *, seed: Seed = 0
 ) -> MultimodalDataset:
     """The data with one modality hidden for a share of the samples, drawn at random.
 
@@ -90,8 +93,6 @@ def hide_modality(
     _check_complete(data)
     if data.num_modalities < 2:
         raise ValueError("the data have one modality; hidden, it would leave nothing of a sample")
-    if not 0 <= share <= 1:
-        raise ValueError(f"share must lie in [0, 1], a share of the samples; got {share}")
     column = int(subsets.mask([modality], data.names).nonzero())
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
     present = torch.ones(data.present.shape, dtype=torch.bool)
@@ -99,8 +100,9 @@ def hide_modality(
     return replace(data, present=present.to(data.device))
 
 
+@arguments
 def hide_blocks(
-    data: MultimodalDataset, patterns: Sequence[Iterable[int | str]], *, seed: int = 0
+    data: MultimodalDataset, patterns: Sequence[Iterable[int | str]], *, seed: Seed = 0
 ) -> MultimodalDataset:
     """The data in blocks of equal size, each of which has its own modalities and no others.
 
@@ -131,6 +133,7 @@ def hide_blocks(
     return replace(data, present=present.to(data.device))
 
 
+@arguments
 def complete_cases(data: MultimodalDataset) -> MultimodalDataset:
     """The samples with every modality, the rest left out: the easy way to deal with gaps.
 
@@ -145,7 +148,8 @@ def complete_cases(data: MultimodalDataset) -> MultimodalDataset:
     return data.subset(rows)
 
 
-def kept_shares(num_modalities: int, rate: Number) -> Float[Tensor, " M"]:
+@arguments
+def kept_shares(num_modalities: Count, rate: Share) -> Float[Tensor, " M"]:
     """Expected shares of samples that keep 1, 2, ..., M views under :func:`hide_at_random`.
 
     The last one is that of complete samples. Sums to 1; the mean number of views is (1 - r) M.

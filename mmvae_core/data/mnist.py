@@ -19,6 +19,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from mmvae_core.arguments import arguments
 from mmvae_core.data.files import ROOT_VARIABLE, data_root, retrieve
 from mmvae_core.files import regular
 
@@ -59,6 +60,7 @@ MNIST = IdxSource(
 )
 
 
+@arguments
 def mnist(
     root: str | Path | None = None, *, download: bool = False, source: IdxSource = MNIST
 ) -> tuple[ImagesAndLabels, ImagesAndLabels]:
@@ -95,6 +97,7 @@ def mnist(
     return parts[0], parts[1]
 
 
+@arguments
 def read_idx(path: str | Path) -> UInt8[Tensor, "..."]:
     """The array in an IDX file of unsigned bytes, plain or compressed with gzip.
 

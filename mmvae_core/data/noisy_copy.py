@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmvae_core.arguments import Count, Seed, arguments
 from mmvae_core.data.backgrounds import MAX_MODALITIES, WHITE
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.data.digits import digits
@@ -22,10 +23,11 @@ from mmvae_core.data.polymnist import polymnist
 __all__ = ["noisy_copy"]
 
 
+@arguments
 def noisy_copy(
     root: str | Path | None = None,
-    modalities: int = 2,
-    seed: int = 0,
+    modalities: Count = 2,
+    seed: Seed = 0,
     *,
     noise: float = 0.25,
     of: str = "digits",

@@ -37,6 +37,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from mmvae_core.arguments import Count, Seed, arguments
 from mmvae_core.data.backgrounds import (
     MAX_MODALITIES,
     check_modalities,
@@ -72,16 +73,17 @@ Modality: TypeAlias = tuple[str, Callable[[], dict[str, Tensor]]]
 Member: TypeAlias = tuple[tuple[int, int], str, object]
 
 
+@arguments
 def polymnist(
     root: str | Path | None = None,
-    modalities: int = 5,
-    seed: int = 0,
+    modalities: Count = 5,
+    seed: Seed = 0,
     *,
     source: str = "auto",
     backgrounds: str | Path | None = None,
-    image_size: int = SIZE,
-    train_size: int | None = None,
-    test_size: int | None = None,
+    image_size: Count = SIZE,
+    train_size: Count | None = None,
+    test_size: Count | None = None,
     download: bool = False,
     cache: str | Path | None = None,
     mnist_source: IdxSource = MNIST,

@@ -20,6 +20,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Normal
 
+from mmvae_core.arguments import arguments
+from mmvae_core.checks import check_numbers
 from mmvae_core.metrics.estimate import Estimate, mean_estimate
 
 __all__ = ["LEVELS", "coverage", "coverage_of_pit", "covered", "gaussian_coverage"]
@@ -29,6 +31,7 @@ Number: TypeAlias = float | int
 LEVELS = (0.5, 0.8, 0.95)
 
 
+@arguments
 def coverage(
     loc: Float[Tensor, "B *shape"],
     scale: Float[Tensor, "B *shape"],
@@ -57,11 +60,12 @@ def coverage(
     >>> for level, share in coverage(torch.zeros(40_000), torch.ones(40_000), z).items():
     ...     assert abs(share.value - level) < 4 * share.stderr
     """
-    if not (scale > 0).all():
-        raise ValueError(f"every scale must be positive; got {scale.min().item():.4g}")
+    check_numbers(loc=loc, truth=truth)
+    check_numbers(above=0.0, scale=scale)
     return coverage_of_pit(Normal(loc, scale, validate_args=False).cdf(truth), levels)
 
 
+@arguments
 def coverage_of_pit(
     pit: Float[Tensor, "B *shape"], levels: Sequence[float] = LEVELS
 ) -> dict[float, Estimate]:
@@ -77,16 +81,21 @@ def coverage_of_pit(
     return {level: mean_estimate(shares) for level, shares in covered(pit, levels).items()}
 
 
+@arguments
 def covered(
     pit: Float[Tensor, "B *shape"], levels: Sequence[float]
 ) -> dict[float, Float[Tensor, " B"]]:
     """The share of each sample's values that lies inside the interval of each level."""
+    if not ((pit >= 0) & (pit <= 1)).all():
+        low, high = pit.aminmax()
+        raise ValueError(f"pit must lie in [0, 1] everywhere; got {low:.4g} to {high:.4g}")
     if not all(0 < level < 1 for level in levels):
         raise ValueError(f"levels are masses in (0, 1); got {tuple(levels)}")
     off_centre = (2 * pit.double() - 1).abs().reshape(len(pit), -1)
     return {level: (off_centre <= level).double().mean(1) for level in levels}
 
 
+@arguments
 def gaussian_coverage(ratio: Number, level: float) -> float:
     """What a central interval covers whose standard deviation is ``ratio`` times the error's.
 

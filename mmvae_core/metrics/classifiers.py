@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from mmvae_core.arguments import Count, Seed, arguments
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.data.files import cached, fingerprint
 
@@ -49,11 +50,12 @@ class Classifier(nn.Module):
         return maps.mean(dim=(2, 3)), self.body[CONVOLUTIONS:](maps)
 
 
+@arguments
 def train_classifiers(
     data: MultimodalDataset,
     *,
-    epochs: int = 4,
-    seed: int = 0,
+    epochs: Count = 4,
+    seed: Seed = 0,
     folder: str | Path | None = None,
 ) -> list[Classifier]:
     """Train one classifier for each modality of ``data``, on real observations.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmvae_core import subsets
+from mmvae_core.arguments import Count, Seed, arguments
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.metrics.estimate import PRIOR, Estimate, Measurement, nested
 from mmvae_core.metrics.frechet import Features
@@ -63,12 +64,13 @@ class Judged(Accumulator):
             yield from self.features.rows()
 
 
+@arguments
 def conditional_coherence(
     model: MultimodalVAE,
     data: MultimodalDataset,
     classifiers: Sequence[nn.Module],
     *,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> dict[str, dict[str, Estimate]]:
     """Accuracy of the classifiers on modalities generated from subsets without them.
 
@@ -88,20 +90,19 @@ def conditional_coherence(
     return nested((row for row in found if row.given), "given", "generated")
 
 
+@arguments
 def unconditional_coherence(
     model: MultimodalVAE,
     classifiers: Sequence[nn.Module],
     *,
-    count: int = 2000,
-    seed: int = 0,
+    count: Count = 2000,
+    seed: Seed = 0,
 ) -> Estimate:
     """Share of ``count`` draws from the prior whose modalities are all given the same label.
 
     Raises ``ValueError`` where there is not one classifier a modality, or nothing to draw.
     """
     judged, generator = _judged(model, classifiers), seeded(model, seed)
-    if count < 1:
-        raise ValueError(f"count must be at least 1; got {count}")
     (row,) = walk(model, None, [judged], generator=generator, from_prior=count, batch_size=BATCH)
     return row.estimate
 
@@ -111,6 +112,7 @@ def average(coherence: dict[str, dict[str, Estimate]]) -> float:
     return fmean(estimate.value for row in coherence.values() for estimate in row.values())
 
 
+@arguments
 def accuracies(classifiers: Sequence[nn.Module], data: MultimodalDataset) -> list[float]:
     """Share of real observations that each classifier gets right: the ceiling of coherence."""
     if data.label is None:

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from mmvae_core.arguments import arguments
+
 __all__ = ["PRIOR", "Estimate", "Measurement", "mean_estimate", "nested"]
 
 PRIOR = "prior"  # what prior draws are "given", in tables
@@ -46,6 +48,7 @@ class Measurement(NamedTuple):
         return Estimate(self.value, self.stderr, self.count)
 
 
+@arguments
 def mean_estimate(values: Shaped[Tensor, " N"]) -> Estimate:
     """The mean of independent values with its standard error; binomial for True and False."""
     correction = 0 if values.dtype == torch.bool else 1

@@ -25,6 +25,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from mmvae_core.arguments import arguments
+
 if TYPE_CHECKING:
     from torchmetrics.image.fid import FrechetInceptionDistance
 
@@ -69,6 +71,7 @@ def as_bytes(x: Float[Tensor, "B C H W"]) -> UInt8[Tensor, "B 3 H W"]:
     return (x.clamp(0, 1) * WHITE).round().to(torch.uint8).expand(-1, 3, -1, -1)
 
 
+@arguments
 def inception(path: str | Path, *, device: torch.device | str = "cpu") -> Inception:
     """The extractor in the file at ``path``, for ``measure(inception=...)``.
 

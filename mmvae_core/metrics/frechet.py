@@ -40,6 +40,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mmvae_core import subsets
+from mmvae_core.arguments import Count, Seed, arguments
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.metrics.estimate import PRIOR, Estimate, Measurement, nested
 from mmvae_core.metrics.walk import Accumulator, seeded, walk
@@ -62,6 +63,7 @@ BLOCKS = 10  # the jackknife's; even, as the floor is taken between the even and
 MEMORY = 4 * 2**30  # bytes that the statistics of several subsets may take at once
 
 
+@arguments
 def gaussian_frechet(
     mean_a: Float[Tensor, "*batch F"],
     cov_a: Float[Tensor, "*batch F F"],
@@ -265,14 +267,15 @@ class Features(Accumulator):
             yield Measurement(self.metric, given, name, *distance)
 
 
+@arguments
 def frechet_distance(
     model: MultimodalVAE,
     data: MultimodalDataset,
     extractors: Extractor | Sequence[Extractor],
     *,
     given: Bool[Tensor, "K M"] | None = None,
-    count: int = 2000,
-    seed: int = 0,
+    count: Count = 2000,
+    seed: Seed = 0,
     show_progress: bool = False,
 ) -> dict[str, dict[str, Estimate]]:
     """Distances of generated to real pictures, by what they were generated from.
@@ -325,6 +328,7 @@ def frechet_distance(
     return nested(found, "given", "generated")
 
 
+@arguments
 def quality_gap(
     models: Mapping[int, MultimodalVAE],
     vae: MultimodalVAE,
@@ -332,8 +336,8 @@ def quality_gap(
     extractor: Extractor,
     *,
     given: str = PRIOR,
-    count: int = 2000,
-    seed: int = 0,
+    count: Count = 2000,
+    seed: Seed = 0,
 ) -> dict[int, Estimate]:
     r"""The generative quality gap: what learning several modalities at once costs one of them.
 

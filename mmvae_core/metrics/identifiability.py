@@ -18,9 +18,13 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import rankdata
 from torch import Tensor
 
+from mmvae_core.arguments import arguments
+from mmvae_core.checks import check_numbers
+
 __all__ = ["correlations", "mcc", "weak_mcc"]
 
 
+@arguments
 def mcc(
     true: Float[Tensor, "N D"],
     estimated: Float[Tensor, "N E"],
@@ -55,6 +59,7 @@ def mcc(
     return float(strength[chosen].sum() / len(strength))
 
 
+@arguments
 def weak_mcc(true: Float[Tensor, "N D"], estimated: Float[Tensor, "N E"]) -> float:
     """The mean correlation coefficient after the best affine map of the estimate to the truth.
 
@@ -83,6 +88,7 @@ def weak_mcc(true: Float[Tensor, "N D"], estimated: Float[Tensor, "N E"]) -> flo
     return share.nan_to_num(0.0).clamp(0.0, 1.0).sqrt().mean().item()
 
 
+@arguments
 def correlations(
     true: Float[Tensor, "N D"],
     estimated: Float[Tensor, "N E"],
@@ -107,6 +113,7 @@ def _checked(true: Tensor, estimated: Tensor) -> tuple[Tensor, Tensor]:
             "true and estimated latents must be [N, D] and [N, E], a row a sample, at least 2; "
             f"got {list(true.shape)} and {list(estimated.shape)}"
         )
+    check_numbers(true=true, estimated=estimated)
     return _centred(true), _centred(estimated)
 
 

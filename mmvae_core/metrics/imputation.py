@@ -29,6 +29,7 @@ from torch import Generator, Tensor, nn
 from torch.distributions import Distribution, Laplace, Normal
 
 from mmvae_core import subsets
+from mmvae_core.arguments import Count, Seed, arguments
 from mmvae_core.data.dataset import Batch, MultimodalDataset
 from mmvae_core.distributions import Posterior, event_log_prob, standard_noise
 from mmvae_core.metrics.calibration import LEVELS, Number, covered
@@ -137,13 +138,14 @@ class Reconstruction(Accumulator):
                     self.add("reconstruction_error", subset, name, error)
 
 
+@arguments
 def imputation_error(
     model: MultimodalVAE,
     data: MultimodalDataset,
     complete: MultimodalDataset,
     *,
-    draws: int = DRAWS,
-    seed: int = 0,
+    draws: Count = DRAWS,
+    seed: Seed = 0,
 ) -> dict[str, Estimate]:
     """Mean absolute error of the imputed views, in units of the data (a pixel is in [0, 1]).
 
@@ -157,13 +159,14 @@ def imputation_error(
     return _scored(model, data, complete, absolute_error, draws, seed)["imputation_error"]
 
 
+@arguments
 def imputation_log_likelihood(
     model: MultimodalVAE,
     data: MultimodalDataset,
     complete: MultimodalDataset,
     *,
-    draws: int = DRAWS,
-    seed: int = 0,
+    draws: Count = DRAWS,
+    seed: Seed = 0,
 ) -> dict[str, Estimate]:
     """E_q(z|x_S)[log p(x_n|z)] of the hidden views, in nats a view, without bias for any ``draws``.
 
@@ -178,13 +181,14 @@ def imputation_log_likelihood(
     return _scored(model, data, complete, score, draws, seed)["log_likelihood"]
 
 
+@arguments
 def imputation_coherence(
     model: MultimodalVAE,
     data: MultimodalDataset,
     complete: MultimodalDataset,
     classifiers: Sequence[nn.Module],
     *,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> dict[str, Estimate]:
     """The share of imputed views to which the classifiers give the sample's label.
 
@@ -209,6 +213,7 @@ def imputation_coherence(
     return _scored(model, data, complete, score, 1, seed)["coherence"]
 
 
+@arguments
 def imputation_coverage(
     model: MultimodalVAE,
     data: MultimodalDataset,
@@ -216,8 +221,8 @@ def imputation_coverage(
     *,
     noise: Number | Mapping[str, Number] | None = None,
     levels: Sequence[float] = LEVELS,
-    draws: int = 100,
-    seed: int = 0,
+    draws: Count = 100,
+    seed: Seed = 0,
 ) -> dict[str, dict[float, Estimate]]:
     """The share of hidden pixels inside the central intervals of what the model says of them.
 
@@ -251,6 +256,7 @@ def absolute_error(views: Hidden) -> dict[str, Tensor]:
     return {"imputation_error": error.flatten(1).mean(dim=1)}
 
 
+@arguments
 def coverage_of(noise: Mapping[str, Number | None], levels: Sequence[float] = LEVELS) -> Score:
     """The score of the intervals, with this noise; modalities without one are left out."""
 
@@ -263,12 +269,13 @@ def coverage_of(noise: Mapping[str, Number | None], levels: Sequence[float] = LE
     return score
 
 
+@arguments
 def reconstruction_error(
     model: MultimodalVAE,
     data: MultimodalDataset,
     subset: Bool[Tensor, " M"] | None = None,
     *,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> dict[str, Estimate]:
     """E_q|x_m - E p(x_m|z)| of the views that were *given*, a pixel, in units of the data.
 
@@ -289,8 +296,9 @@ def reconstruction_error(
 
 
 @torch.no_grad()
+@arguments
 def imputed(
-    model: MultimodalVAE, batch: Batch, *, draws: int = DRAWS, seed: int = 0
+    model: MultimodalVAE, batch: Batch, *, draws: Count = DRAWS, seed: Seed = 0
 ) -> dict[str, Tensor]:
     """The batch without gaps: a view that is there as it is, a hidden one imputed.
 

@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from mmvae_core import subsets
+from mmvae_core.arguments import Count, Seed, arguments
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.distributions import Posterior, StandardPrior
 from mmvae_core.metrics.estimate import Estimate, nested
@@ -78,13 +79,14 @@ class ImportanceSampling(Accumulator):
                     self.add(metric, name, "", value)
 
 
+@arguments
 def log_likelihoods(
     model: MultimodalVAE,
     data: MultimodalDataset,
     *,
-    draws: int = 64,
+    draws: Count = 64,
     proposals: Bool[Tensor, "K M"] | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     show_progress: bool = False,
 ) -> dict[str, Likelihoods]:
     """All that importance sampling says of complete samples, one entry for each proposal.
@@ -124,6 +126,7 @@ def log_likelihoods(
     return {name: Likelihoods(**part) for name, part in nested(found, "given", "metric").items()}
 
 
+@arguments
 def joint_log_likelihood(
     model: MultimodalVAE, data: MultimodalDataset, **options: Any
 ) -> dict[str, dict[str, Estimate]]:

@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from mmvae_core import subsets
+from mmvae_core.arguments import Count, Seed, arguments
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.metrics.estimate import Estimate
 from mmvae_core.metrics.walk import Accumulator, Encoded, encoded, walk
@@ -61,13 +62,14 @@ class Probes(Accumulator):
             self.add("linear_accuracy", name, "", right)
 
 
+@arguments
 def linear_accuracy(
     model: MultimodalVAE,
     train: MultimodalDataset,
     test: MultimodalDataset,
     *,
-    count: int = TRAIN_LATENTS,
-    seed: int = 0,
+    count: Count = TRAIN_LATENTS,
+    seed: Seed = 0,
 ) -> dict[str, Estimate]:
     """Test accuracy of a logistic regression on ``count`` latent means, for every subset.
 

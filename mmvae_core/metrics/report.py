@@ -13,7 +13,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import nan, pi, sqrt
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from mmvae_core import subsets
+from mmvae_core.arguments import Count, Seed, arguments
 from mmvae_core.data import MultimodalDataset, complete_cases
 from mmvae_core.files import replacing
 from mmvae_core.metrics.coherence import (
@@ -52,6 +53,7 @@ LEAST = 4  # test samples: two halves, each with a covariance
 VERSION = 1  # of the definitions behind measure(); raise it with any change of what a row means
 
 
+@arguments
 @dataclass(frozen=True)
 class Settings:
     """How :func:`measure` measures; plain numbers, to be stored with its rows.
@@ -71,19 +73,16 @@ class Settings:
         ValueError: a number that is too small, or settings of another version.
     """
 
-    draws: int = 64
-    likelihood_samples: int = 256
-    generated: int = 2000
-    probe_latents: int = 500
-    imputation_samples: int = 500
-    imputation_draws: int = 16
-    seed: int = 0
+    draws: Count = 64
+    likelihood_samples: Count = 256
+    generated: Count = 2000
+    probe_latents: Count = 500
+    imputation_samples: Count = 500
+    imputation_draws: Count = 16
+    seed: Seed = 0
     version: int = VERSION
 
     def __post_init__(self) -> None:
-        for name in (f.name for f in fields(self) if f.name not in ("seed", "version")):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
         if self.version != VERSION:
             raise ValueError(
                 f"these are the definitions of version {VERSION}; the settings are of version "
@@ -92,6 +91,7 @@ class Settings:
 
 
 @torch.no_grad()
+@arguments
 def measure(
     model: MultimodalVAE,
     train: MultimodalDataset,
@@ -241,15 +241,16 @@ def _check(
         )
 
 
+@arguments
 def evaluate(
     model: MultimodalVAE,
     train: MultimodalDataset,
     test: MultimodalDataset,
     classifiers: Sequence[nn.Module],
     *,
-    draws: int = 64,
+    draws: Count = 64,
     likelihood_samples: int = 500,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> dict[str, Any]:
     """Coherence, linear accuracy and joint log-likelihood, for every subset, as plain data.
 
@@ -297,6 +298,7 @@ def provenance() -> dict[str, Any]:
     }
 
 
+@arguments
 def write_json(path: str | Path, content: dict[str, Any]) -> Path:
     """Write ``content`` so that the file is old or new, never half."""
     with replacing(path) as partial:

@@ -18,11 +18,13 @@ import torch
 
 from mmvae_core import bounds as objectives
 from mmvae_core import subsets
+from mmvae_core.arguments import Positive, arguments
 from mmvae_core.model import MultimodalVAE
 
 __all__ = ["objective_weights", "predicted_weights"]
 
 
+@arguments
 def objective_weights(model: MultimodalVAE) -> dict[str, float]:
     """The share pi_k of the objective that every subset's bound has, summing to 1.
 
@@ -44,7 +46,8 @@ def objective_weights(model: MultimodalVAE) -> dict[str, float]:
     return dict(zip(names, weights.tolist(), strict=True))
 
 
-def predicted_weights(bounds: Mapping[str, float], gamma: float) -> dict[str, float]:
+@arguments
+def predicted_weights(bounds: Mapping[str, float], gamma: Positive) -> dict[str, float]:
     """The mixture that the objective is best with for given bounds: softmax(L / gamma).
 
     Args:

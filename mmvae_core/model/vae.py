@@ -17,7 +17,8 @@ from torch.distributions import Distribution
 
 from mmvae_core import networks as nets
 from mmvae_core import recipes
-from mmvae_core.checks import ABSENT_SCALE, one_of, whole_number
+from mmvae_core.arguments import Count, NotNegative, arguments
+from mmvae_core.checks import ABSENT_SCALE, one_of
 from mmvae_core.data.dataset import Batch
 from mmvae_core.distributions import (
     LAPLACE_SCALE,
@@ -67,11 +68,12 @@ class MultimodalVAE(nn.Module):
     auxiliary_log_scale: nn.Parameter | None
     network_dtype: torch.dtype | None = None  # autocast of the networks; None: as they are
 
+    @arguments
     def __init__(
         self,
         recipe: Recipe,
         shapes: Sequence[tuple[int, ...]],
-        latent_dim: int,
+        latent_dim: Count,
         *,
         names: Sequence[str] | None = None,
         networks: str | Sequence[str] = "small",
@@ -88,7 +90,6 @@ class MultimodalVAE(nn.Module):
                 f"recipe {recipe.name} was built for {recipe.num_modalities} modalities; "
                 f"got shapes of {count}"
             )
-        latent_dim = whole_number("latent_dim", latent_dim)
         names = [f"m{m}" for m in range(count)] if names is None else list(names)
         if len(names) != count or len(set(names)) != count:
             raise ValueError(f"names must be {count} different words; got {names}")
@@ -100,8 +101,6 @@ class MultimodalVAE(nn.Module):
             one_of("likelihood", name, LIKELIHOODS)
         if not all(value > 0 for value in scales):
             raise ValueError(f"likelihood_scale must be positive; got {likelihood_scale}")
-        if isinstance(modality_weights, str):
-            raise ValueError(f"modality_weights must be {count} numbers; got {modality_weights!r}")
         lam = [1.0] * count if modality_weights is None else [*map(float, modality_weights)]
         if len(lam) != count or not all(0 <= weight < inf for weight in lam):
             raise ValueError(
@@ -165,6 +164,7 @@ class MultimodalVAE(nn.Module):
 
     # --- inference -------------------------------------------------------------------------
 
+    @arguments
     def encode(self, batch: Batch) -> tuple[Float[Tensor, "M B D"], Float[Tensor, "M B D"]]:
         """The experts q(z|x_m): locations and standard deviations. Each encoder runs once."""
         return self.experts(batch)[:2]
@@ -205,6 +205,7 @@ class MultimodalVAE(nn.Module):
         """
         return consensus(self.aggregate, loc, scale, cond)
 
+    @arguments
     def posterior(self, batch: Batch, subset: Bool[Tensor, "K M"] | None = None) -> Posterior:
         """q(z|x_S) for the given subsets; by default for all that is present, sample by sample.
 
@@ -239,6 +240,7 @@ class MultimodalVAE(nn.Module):
         loc, scale = self.aggregate_experts(*experts[:2], cond)
         return Posterior(loc[None], scale[None], loc.new_ones(1, *loc.shape[:2]))
 
+    @arguments
     def decode(
         self,
         z: Float[Tensor, "*shape D"],
@@ -263,6 +265,7 @@ class MultimodalVAE(nn.Module):
         return result
 
     @torch.no_grad()
+    @arguments
     def generate(
         self,
         batch: Batch,
@@ -322,7 +325,8 @@ class MultimodalVAE(nn.Module):
         return {name: p.mean for name, p in result.items()}
 
     @torch.no_grad()
-    def sample(self, count: int, *, generator: Generator | None = None) -> dict[str, Tensor]:
+    @arguments
+    def sample(self, count: Count, *, generator: Generator | None = None) -> dict[str, Tensor]:
         """``count`` joint samples from the prior: the mean of p(x_m|z), z ~ p(z)."""
         like = self.modality_weights
         z = self.prior.draw((count, self.latent_dim), like, generator)
@@ -335,12 +339,13 @@ class MultimodalVAE(nn.Module):
         """The fixed tableau of the recipe, whole, for what every sample has."""
         return self.recipe.plan(len(batch), None if batch.complete else batch.present.cpu())
 
+    @arguments
     def loss(
         self,
         batch: Batch,
         *,
-        beta: float = 1.0,
-        samples: int = 1,
+        beta: NotNegative = 1.0,
+        samples: Count = 1,
         generator: Generator | None = None,
         tableau: AnyTableau | None = None,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:

@@ -17,7 +17,8 @@ from mmvae_core.aggregation import (
     poe_prior_once,
     wasserstein,
 )
-from mmvae_core.checks import one_of, whole_number
+from mmvae_core.arguments import Count, Natural, Positive, Share
+from mmvae_core.checks import one_of
 from mmvae_core.learned import CodeOfMatrix, LearnedCode, LearnedCorrelation
 from mmvae_core.objectives import ClosedForm, Given, Latents, Learned, Sum
 from mmvae_core.recipes.recipe import Consensus, MixtureOfExperts, Recipe, paper
@@ -32,7 +33,7 @@ DEFAULT_RHO = 0.4  # the best on MNIST-SVHN-Text and PolyMNIST, tables 6 and 7 o
 
 
 @paper("kingma2014vae")
-def vae(num_modalities: int = 1) -> Recipe:
+def vae(num_modalities: Count = 1) -> Recipe:
     """Independent unimodal VAEs, one for each modality: the yardstick of the quality gap.
 
     Every modality is encoded and reconstructed alone; with one modality it is the plain VAE.
@@ -46,13 +47,12 @@ def vae(num_modalities: int = 1) -> Recipe:
 
 
 @paper("wu2018mvae")
-def mvae(num_modalities: int, *, random_subsets: int = 1) -> Recipe:
+def mvae(num_modalities: Count, *, random_subsets: Natural = 1) -> Recipe:
     """MVAE: product of experts with the prior as an expert, each subset reconstructs what it sees.
 
     The objective sums the bounds of the full set, of every modality alone and of
     ``random_subsets`` subsets in between, drawn anew at every step (none where ``M < 3``).
     """
-    whole_number("random_subsets", random_subsets, least=0)
 
     def make(num: int, *chosen: Tensor) -> Tableau:
         whole = [subsets.full(num)] if num > 1 else []
@@ -70,7 +70,7 @@ def mvae(num_modalities: int, *, random_subsets: int = 1) -> Recipe:
 
 
 @paper("sutter2021mopoe")
-def mopoe(num_modalities: int, *, aggregation: str = "poe", prior_expert: bool = False) -> Recipe:
+def mopoe(num_modalities: Count, *, aggregation: str = "poe", prior_expert: bool = False) -> Recipe:
     """MoPoE-VAE: a product of experts for every subset, all bounds weighed equally.
 
     Args:
@@ -85,14 +85,12 @@ def mopoe(num_modalities: int, *, aggregation: str = "poe", prior_expert: bool =
 
 
 @paper("hwang2021mvtcae")
-def mvtcae(num_modalities: int, *, alpha: float = MVTCAE_ALPHA) -> Recipe:
+def mvtcae(num_modalities: Count, *, alpha: Share = MVTCAE_ALPHA) -> Recipe:
     """MVTCAE: one product of experts for the full set, held close to every expert.
 
     ``alpha`` in [0, 1] shares the KL between the prior (1 - alpha) and the experts (alpha), and
     weighs the likelihoods by (M - alpha)/M. It is a bound on total correlation, not an ELBO.
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha must lie in [0, 1]; got {alpha}")
 
     def make(num: int) -> Tableau:
         kl = torch.full((1, num + 1), alpha / num, dtype=torch.float64)
@@ -109,12 +107,12 @@ def mvtcae(num_modalities: int, *, alpha: float = MVTCAE_ALPHA) -> Recipe:
 
 @paper("mancisidor2025codevae")
 def code_vae(
-    num_modalities: int,
+    num_modalities: Count,
     *,
     rho: float | str | None = None,
     corr: Sequence[Sequence[float]] | str | None = None,
     weights: str | Sequence[float] = "learned",
-    entropy_scale: float = ENTROPY_SCALE,
+    entropy_scale: Positive = ENTROPY_SCALE,
 ) -> Recipe:
     """CoDE-VAE: the consensus of dependent experts for every subset, with learned weights.
 
@@ -181,8 +179,6 @@ def _subset_weights(
     weights: str | Sequence[float], gamma: float, count: int
 ) -> Given | Learned | ClosedForm | None:
     """pi as ``weights`` say; None for the tableau's own, equal ones."""
-    if not 0 < gamma < float("inf"):
-        raise ValueError(f"entropy_scale must be positive and finite; got {gamma}")
     if not isinstance(weights, str):
         if len(weights) != count or not all(0 < weight < float("inf") for weight in weights):
             raise ValueError(
@@ -200,12 +196,12 @@ def _subset_weights(
 
 
 @paper("qiu2025barycentric")
-def wb_vae(num_modalities: int) -> Recipe:
+def wb_vae(num_modalities: Count) -> Recipe:
     """WB-VAE: the 2-Wasserstein barycenter of all experts, one bound."""
     return Recipe(num_modalities, Tableaux(full_set), Consensus(wasserstein))
 
 
 @paper("qiu2025barycentric")
-def mwb_vae(num_modalities: int) -> Recipe:
+def mwb_vae(num_modalities: Count) -> Recipe:
     """MWB-VAE: a mixture of 2-Wasserstein barycenters, one for every subset, weighed equally."""
     return Recipe(num_modalities, Tableaux(every_subset), Consensus(wasserstein))

@@ -9,7 +9,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from mmvae_core import subsets
-from mmvae_core.checks import one_of, whole_number
+from mmvae_core.arguments import Count
+from mmvae_core.checks import one_of
 from mmvae_core.learned import SelfAttention, SumPooling
 from mmvae_core.recipes.recipe import LearnedConsensus, Recipe, paper
 from mmvae_core.recipes.tableaux import Tableaux, every_subset, full_set
@@ -20,11 +21,11 @@ __all__ = ["permutation_invariant"]
 
 @paper("hirt2024permutation")
 def permutation_invariant(
-    num_modalities: int,
+    num_modalities: Count,
     *,
     aggregation: str = "sum_pooling",
     bound: str = "masked",
-    hidden: int = 128,
+    hidden: Count = 128,
 ) -> Recipe:
     r"""Permutation-invariant encoders with the masked, tighter bound.
 
@@ -48,13 +49,13 @@ def permutation_invariant(
     rules = {"sum_pooling": SumPooling, "self_attention": SelfAttention}
     kind = rules[one_of("aggregation", aggregation, rules)]
     one_of("bound", bound, ("masked", "mixture"))
-    kind(1, hidden=whole_number("hidden", hidden))  # a wrong width shows here
+    kind(1, hidden=hidden)  # a wrong width shows here
     tableaux = Tableaux(_expected, _drawn) if bound == "masked" else Tableaux(every_subset)
     return Recipe(num_modalities, tableaux, LearnedConsensus(partial(_fresh, kind, hidden)))
 
 
 def _fresh(
-    kind: type[SumPooling | SelfAttention], hidden: int, latent_dim: int, *, bounded: bool
+    kind: type[SumPooling | SelfAttention], hidden: Count, latent_dim: int, *, bounded: bool
 ) -> nn.Module:
     """A rule that starts with the spread of its experts, and does not flatten it.
 

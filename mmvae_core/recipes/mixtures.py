@@ -10,7 +10,8 @@ from torch import Generator, Tensor
 
 from mmvae_core import subsets
 from mmvae_core.aggregation import reverse_kl
-from mmvae_core.checks import one_of, whole_number
+from mmvae_core.arguments import Count, NotNegative, Share
+from mmvae_core.checks import one_of
 from mmvae_core.objectives import Latents, LogMean, MeanLog, SampledMixture, Sum
 from mmvae_core.recipes.recipe import MixtureOfExperts, Recipe, paper
 from mmvae_core.recipes.tableaux import Tableaux
@@ -24,7 +25,7 @@ CLUSTERS = 40  # ours to start with; pruning takes away what is not needed
 
 @paper("shi2019mmvae")
 def mmvae(
-    num_modalities: int, *, bound: str = "iwae", tight: bool = False, latent: str = "laplace"
+    num_modalities: Count, *, bound: str = "iwae", tight: bool = False, latent: str = "laplace"
 ) -> Recipe:
     """MMVAE: a mixture of experts, each of which explains all modalities.
 
@@ -44,9 +45,9 @@ def mmvae(
 
 @paper("palumbo2023mmvaeplus")
 def mmvae_plus(
-    num_modalities: int,
+    num_modalities: Count,
     *,
-    private_dim: int = PRIVATE_DIM,
+    private_dim: Count = PRIVATE_DIM,
     bound: str = "iwae",
     tight: bool = False,
     latent: str = "laplace",
@@ -63,16 +64,15 @@ def mmvae_plus(
         private_dim: the size of each private latent.
         bound, tight, latent: as in :func:`mmvae`.
     """
-    whole_number("private_dim", private_dim)
     return _of_log_weights(num_modalities, bound, tight, Latents(latent, private_dim, own=True))
 
 
 @paper("palumbo2024cmvae")
 def cmvae(
-    num_modalities: int,
+    num_modalities: Count,
     *,
-    clusters: int = CLUSTERS,
-    private_dim: int = PRIVATE_DIM,
+    clusters: Count = CLUSTERS,
+    private_dim: Count = PRIVATE_DIM,
     bound: str = "iwae",
     tight: bool = False,
 ) -> Recipe:
@@ -87,14 +87,12 @@ def cmvae(
         clusters: how many components the prior starts with.
         private_dim, bound, tight: as in :func:`mmvae_plus`; experts are normal.
     """
-    whole_number("clusters", clusters)
-    whole_number("private_dim", private_dim)
     latents = Latents("normal", private_dim, clusters, own=True)
     return _of_log_weights(num_modalities, bound, tight, latents)
 
 
 @paper("sutter2020mmjsd")
-def mmjsd(num_modalities: int) -> Recipe:
+def mmjsd(num_modalities: Count) -> Recipe:
     """mmJSD: a mixture of experts against a dynamic prior, the geometric mean of all of them.
 
     The Jensen-Shannon divergence takes the KL of every expert, and of N(0, I), to the log-linear
@@ -113,10 +111,10 @@ def mmjsd(num_modalities: int) -> Recipe:
 
 @paper("sutter2024mmvm")
 def mmvm(
-    num_modalities: int,
+    num_modalities: Count,
     *,
-    alpha: float = 0.0,
-    anneal_epochs: float = 0.0,
+    alpha: Share = 0.0,
+    anneal_epochs: NotNegative = 0.0,
     kl: str = "pairwise",
     mixture: str = "uniform",
 ) -> Recipe:
@@ -135,10 +133,6 @@ def mmvm(
         mixture: ``"uniform"`` as published; or ``"gate"``, an addition: weights learned from the
             experts, softmax over the modalities that are present.
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha must lie in [0, 1]; got {alpha}")
-    if not 0 <= anneal_epochs < float("inf"):
-        raise ValueError(f"anneal_epochs must not be negative; got {anneal_epochs}")
     one_of("kl", kl, ("pairwise", "sampled"))
     one_of("mixture", mixture, ("uniform", "gate"))
     make = partial(_soft, rows=subsets.full if kl == "sampled" else subsets.singletons)
@@ -167,7 +161,7 @@ def _soft(num: int, share: float, rows: Callable[[int], Tensor]) -> Tableau:
     )  # fmt: skip
 
 
-def _of_log_weights(num_modalities: int, bound: str, tight: bool, latents: Latents) -> Recipe:
+def _of_log_weights(num_modalities: Count, bound: str, tight: bool, latents: Latents) -> Recipe:
     """A recipe on log-weights: one posterior for every expert, no references."""
     one_of("bound", bound, ("elbo", "iwae", "dreg"))
     if not isinstance(tight, bool):

@@ -15,6 +15,7 @@ from jaxtyping import Bool
 from torch import Generator, Tensor, nn
 
 from mmvae_core.aggregation import Aggregate, poe
+from mmvae_core.arguments import arguments
 from mmvae_core.checks import check_present, whole_number
 from mmvae_core.objectives import Latents, MeanLog, Sum
 from mmvae_core.recipes.tableaux import Tableaux, stratified_rows
@@ -192,6 +193,7 @@ def paper(key: str) -> Callable[[Callable[P, Recipe]], Callable[P, Recipe]]:
     def decorate(make: Callable[P, Recipe]) -> Callable[P, Recipe]:
         signature = inspect.signature(make)
 
+        @arguments
         @functools.wraps(make)
         def named(*args: P.args, **kwargs: P.kwargs) -> Recipe:
             recipe = make(*args, **kwargs)

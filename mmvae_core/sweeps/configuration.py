@@ -15,6 +15,7 @@ import torch
 
 from mmvae_core import data as datasets
 from mmvae_core import recipes
+from mmvae_core.arguments import Count, Seed, arguments
 from mmvae_core.checks import whole_number
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.training import TrainConfig
@@ -34,6 +35,7 @@ OF_THE_MACHINE = (
 LATENT_DIM = 20
 
 
+@arguments
 @dataclass(frozen=True)
 class Run:
     """One configuration and a seed: what is trained, on what, and how.
@@ -60,9 +62,9 @@ class Run:
     """
 
     recipe: str = "code_vae"
-    modalities: int = 3
+    modalities: Count = 3
     data: str = "digits"
-    seed: int = 0
+    seed: Seed = 0
     options: Mapping[str, Any] = field(default_factory=dict)
     data_options: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -73,8 +75,6 @@ class Run:
             raise ValueError(
                 f"data must be one of {', '.join(sorted(datasets.DATASETS))}; got {self.data!r}"
             )
-        for name, least in (("seed", 0), ("modalities", 1)):
-            object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
         names = {
             "data_options": data_option_names(self.data, self.data_options),
             "model": MODEL_OPTIONS,
@@ -240,6 +240,7 @@ def _unusual(values: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, A
     return result
 
 
+@arguments
 def grid(base: Run | None = None, **axes: Iterable[Any]) -> list[Run]:
     """All combinations of the values on the axes, the last axis fastest.
 

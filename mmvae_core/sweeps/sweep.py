@@ -17,7 +17,7 @@ from distributed import Client, Future, LocalCluster, wait
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from mmvae_core.checks import whole_number
+from mmvae_core.arguments import Count, arguments
 from mmvae_core.metrics.report import Settings
 from mmvae_core.sweeps.configuration import Run
 from mmvae_core.sweeps.table import read
@@ -42,6 +42,7 @@ ENVIRONMENT = {
 ASK_AGAIN = 5.0  # seconds until a run that another sweep holds is looked at again
 
 
+@arguments
 def remaining(
     runs: Iterable[Run],
     folder: str | Path,
@@ -56,15 +57,16 @@ def remaining(
     return [run for run in once.values() if not is_done(folder, run, wanted, retry_failed)]
 
 
+@arguments
 def sweep(
     runs: Sequence[Run],
     folder: str | Path,
     *,
     client: Client | str | None = None,
-    workers: int | None = None,
+    workers: Count | None = None,
     data_root: str | Path | None = None,
     device: str = "auto",
-    threads: int | None = None,
+    threads: Count | None = None,
     settings: Settings | None = None,
     inception: str | Path | None = None,
     retry_failed: bool = False,
@@ -109,9 +111,6 @@ def sweep(
     starts processes does.
     """
     settings = Settings() if settings is None else settings
-    for name, value in (("workers", workers), ("threads", threads)):
-        if value is not None:
-            whole_number(name, value)
     folder = Path(folder).expanduser().resolve()
     folder.mkdir(parents=True, exist_ok=True)
     todo = remaining(

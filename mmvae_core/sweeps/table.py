@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mmvae_core.arguments import arguments
 from mmvae_core.files import regular, replacing
 from mmvae_core.sweeps.configuration import Run
 
@@ -69,6 +70,7 @@ def path_of(folder: str | Path, key: str) -> Path:
     return Path(folder) / FOLDER / f"{key}.parquet"
 
 
+@arguments
 def write_run(folder: str | Path, run: Run, rows: Iterable[dict[str, Any]]) -> Path:
     """Write the rows of a run, in place of what was there."""
     common = {
@@ -80,6 +82,7 @@ def write_run(folder: str | Path, run: Run, rows: Iterable[dict[str, Any]]) -> P
     return _write(table, path_of(folder, run.key))
 
 
+@arguments
 def read_run(folder: str | Path, key: str) -> list[dict[str, Any]] | None:
     """The rows of one run; None where there are none, or where their file is damaged."""
     path = path_of(folder, key)
@@ -122,6 +125,7 @@ def _digest(table: pa.Table) -> bytes:
     return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest().encode()
 
 
+@arguments
 def read(source: str | Path, keys: Iterable[str] | None = None) -> pd.DataFrame:
     """The table: of a sweep's folder, or of one file that :func:`combine` made.
 
@@ -152,6 +156,7 @@ def read(source: str | Path, keys: Iterable[str] | None = None) -> pd.DataFrame:
     return frame
 
 
+@arguments
 def combine(source: str | Path, target: str | Path, keys: Iterable[str] | None = None) -> Path:
     """The table of a sweep's folder as one compressed Parquet file, to keep or to pass on.
 

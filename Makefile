@@ -32,7 +32,7 @@ lab: $(READY)  ## open the course in JupyterLab, at the first notebook
 	$(BIN)/python -m jupyterlab --ServerApp.root_dir=. $(LAB_ARGS) $(FIRST)
 
 test: $(READY)  ## run every test: units, doctests, notebooks, browser
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 15 $(NBVAL) \
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 15 $(NBVAL) \
 		tests mmvae_core README.md $(COMPARED) $(TEST_ARGS)
 
 # One thread each: two that share a busy core make the small steps of 06 and 09 several times slower.

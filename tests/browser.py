@@ -242,7 +242,7 @@ picture => {
     group => [group.dataset.name, group]));
   const map = (groups, of) => Object.fromEntries(
     Object.entries(groups).map(([name, group]) => [name, of(group)]));
-  return {
+  return JSON.stringify({   // Playwright takes a second over ten thousand numbers, one by one
     stamp: Number(picture.dataset.painted),
     name: picture.querySelector('svg > title').textContent,
     alt: picture.querySelector('svg > desc').textContent,
@@ -259,12 +259,28 @@ picture => {
       return { line: points(line), area: points(area), marks: places(marks),
                color: (line ?? area ?? marks[0])?.getAttribute(line ? 'stroke' : 'fill') ?? null,
                dash: line?.getAttribute('stroke-dasharray') ?? null,
-               clip: box && ['x', 'y', 'width', 'height'].map(a => Number(box.getAttribute(a))),
+               clip: box ? ['x', 'y', 'width', 'height'].map(a => +box.getAttribute(a)) : null,
                image: image?.getAttribute('href') ?? null };
     }),
     labels: map(all('labels'), texts),
     panels: map(all('panels'), texts),
-  };
+  });
+}
+"""
+
+_PROBLEMS = """
+() => {
+  const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells];
+  const outputs = cells.filter(c => c.type === 'code').flatMap(
+    ({ outputs: all }) => Array.from({ length: all.length }, (_, i) => all.get(i)));
+  const bad = outputs.filter(o => ['error', 'stream'].includes(o.type)).map(o => o.toJSON())
+    .filter(o => o.output_type === 'error' || o.name === 'stderr')
+    .map(o => o.ename ? o.ename + ': ' + o.evalue : [].concat(o.text).join(''));
+  const shown = [...document.querySelectorAll(`.jp-Notebook :is(
+      [data-mime-type="application/vnd.jupyter.error"],
+      [data-mime-type="application/vnd.jupyter.stderr"],
+      .jupyter-widgets-error-widget, [role=alert]:not(:empty))`)].map(place => place.innerText);
+  return [...bad, ...shown.filter(text => text.trim()), ...window.kernelErrors];
 }
 """
 
@@ -275,7 +291,7 @@ def painted(picture: Any) -> dict[str, Any]:
     Args:
         picture: locator of the element ``.mmvae-picture``.
     """
-    return picture.evaluate(_PAINTED)
+    return json.loads(picture.evaluate(_PAINTED))
 
 
 def expected(picture: Picture) -> dict[str, Any]:
@@ -361,20 +377,4 @@ def follows(picture: Any, describe: Callable[[], Picture], timeout_s: float = 30
 
 def problems(page: Any) -> list[str]:
     """Every error: in cells, in Output widgets, in callbacks, in the page itself."""
-    cells = page.evaluate(
-        """() => {
-          const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells];
-          return cells.filter(c => c.type === 'code').flatMap(c => c.outputs.toJSON())
-            .filter(o => o.output_type === 'error' || (o.output_type === 'stream'
-                    && o.name === 'stderr'))
-            .map(o => o.ename ? o.ename + ': ' + o.evalue : [].concat(o.text).join(''));
-        }"""
-    )
-    selector = (
-        '[data-mime-type="application/vnd.jupyter.error"], '
-        '[data-mime-type="application/vnd.jupyter.stderr"], '
-        ".jupyter-widgets-error-widget, [role=alert]:not(:empty)"
-    )
-    shown = page.locator(f".jp-Notebook :is({selector})").all_inner_texts()
-    hidden = page.evaluate("() => window.kernelErrors")
-    return cells + [text for text in shown if text.strip()] + hidden + page.console
+    return page.evaluate(_PROBLEMS) + page.console

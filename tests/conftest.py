@@ -24,6 +24,9 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
+LONGEST = ("test_browser.py", "test_browser_notebooks.py", "test_sweeps.py", "test_regression.py",
+           "test_training.py", "test_course.py", "test_incomplete.py", "test_comparison.py",
+           ".ipynb::")  # fmt: skip
 SEED = 2505  # any number; fixed, so that a Monte-Carlo test fails always or never
 
 
@@ -50,6 +53,12 @@ def pytest_configure(config: pytest.Config) -> None:
         # For the kernels that tests start: two threads each, contending for two cores, made a
         # training step ten times slower than one.
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first, so that no process waits for another's last file."""
+    items.sort(key=lambda item: next((n for n, name in enumerate(LONGEST) if name in item.nodeid),
+                                     len(LONGEST)))  # fmt: skip
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

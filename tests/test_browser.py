@@ -53,13 +53,44 @@ def book(cells: list[str]) -> nbformat.NotebookNode:
     return made
 
 
+def test_an_error_in_a_cell_is_a_problem(server: Lab) -> None:
+    """The harness itself: it sees an exception, and one that a callback raised."""
+    cells = [
+        "1 / 0",
+        "import ipywidgets as w\nout = w.Output()\nwith out:\n    [][1]\nout",
+        "from mmvae_core.pictures.controls import ErrorLine\nline = ErrorLine()\n"
+        "with line.guard():\n    int('x')\nline",
+        "from mmvae_core.pictures.controls import Slider\n"
+        "slider = Slider('x', 'unguarded', 0.0)\n"
+        "slider.observe(lambda _: {}['missing'], 'value')\nslider.add_class('unguarded')\nslider",
+    ]
+    broken = book(cells)
+    for cell in broken.cells:
+        cell.metadata["tags"] = ["raises-exception"]
+    nbformat.write(broken, server.root / "broken.ipynb")
+    with notebook(server, "broken.ipynb") as page:
+        page.get_by_text("could not be updated").wait_for()
+        page.get_by_role("slider", name="unguarded").press("ArrowRight")
+        page.wait_for_function(
+            "() => window.kernelErrors.some(text => text.startsWith('KeyError'))"
+        )
+        found = "\n".join(problems(page))
+    for error in ("ZeroDivisionError", "IndexError", "ValueError", "KeyError"):
+        assert error in found
+
+
 @pytest.fixture(scope="module")
 def gallery(server: Lab) -> Iterator[Any]:
-    """A page that shows every explorer."""
+    """A page that shows every explorer, and one of them twice."""
     cells = [
         f"from {one.__module__} import {one.__name__}\n"
         f"{one.__name__}{'.example' if hasattr(one, 'example') else ''}()"
         for one in EXPLORERS
+    ]
+    cells += [
+        "from course.two_experts import TwoExperts\nclass Twice(TwoExperts):\n    pass\n"
+        "twice = Twice()\ntwice.set(rho=-0.5)\ntwice",
+        "twice.set(rho=-0.7)\ntwice",
     ]
     nbformat.write(book(cells), server.root / "gallery.ipynb")
     with notebook(server, "gallery.ipynb") as page:
@@ -196,48 +227,19 @@ def test_an_explorer_fits_a_projector_and_a_phone(kind: type[Explorer], gallery:
         gallery.set_viewport_size({"width": 1280, "height": 720})
 
 
-def test_a_view_made_later_shows_the_state_of_now(server: Lab) -> None:
+def test_a_view_made_later_shows_the_state_of_now(gallery: Any) -> None:
     """The picture has changed since its widget was made; and it is shown twice."""
     from course.two_experts import TwoExperts
 
-    make = "from course.two_experts import TwoExperts\nexplorer = TwoExperts()\n"
-    cells = [make + "explorer.set(rho=-0.5)\nexplorer", "explorer.set(rho=-0.7)\nexplorer"]
-    nbformat.write(book(cells), server.root / "twice.ipynb")
     explorer = TwoExperts()
     explorer.set(rho=-0.7)
-    with notebook(server, "twice.ipynb") as page:
-        pictures = page.locator(".mmvae-picture")
-        pictures.nth(1).locator("g.layers").first.wait_for(state="attached")
-        for picture in pictures.all():
-            picture.scroll_into_view_if_needed()
-            follows(picture, lambda: explorer.picture(explorer.now))
-        assert problems(page) == []
-
-
-def test_an_error_in_a_cell_is_a_problem(server: Lab) -> None:
-    """The harness itself: it sees an exception, and one that a callback raised."""
-    cells = [
-        "1 / 0",
-        "import ipywidgets as w\nout = w.Output()\nwith out:\n    [][1]\nout",
-        "from mmvae_core.pictures.controls import ErrorLine\nline = ErrorLine()\n"
-        "with line.guard():\n    int('x')\nline",
-        "from mmvae_core.pictures.controls import Slider\n"
-        "slider = Slider('x', 'unguarded', 0.0)\n"
-        "slider.observe(lambda _: {}['missing'], 'value')\nslider.add_class('unguarded')\nslider",
-    ]
-    broken = book(cells)
-    for cell in broken.cells:
-        cell.metadata["tags"] = ["raises-exception"]
-    nbformat.write(broken, server.root / "broken.ipynb")
-    with notebook(server, "broken.ipynb") as page:
-        page.get_by_text("could not be updated").wait_for()
-        page.get_by_role("slider", name="unguarded").press("ArrowRight")
-        page.wait_for_function(
-            "() => window.kernelErrors.some(text => text.startsWith('KeyError'))"
-        )
-        found = "\n".join(problems(page))
-    for error in ("ZeroDivisionError", "IndexError", "ValueError", "KeyError"):
-        assert error in found
+    pictures = gallery.locator(".Twice .mmvae-picture")
+    pictures.nth(1).locator("g.layers").first.wait_for(state="attached")
+    assert pictures.count() == 2
+    for picture in pictures.all():
+        picture.scroll_into_view_if_needed()
+        follows(picture, lambda: explorer.picture(explorer.now))
+    assert problems(gallery) == []
 
 
 def test_a_difference_is_seen() -> None:

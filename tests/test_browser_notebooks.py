@@ -15,6 +15,8 @@ import pytest
 from browser import ROOT, Lab, artefacts, lab, notebook, painted, problems
 from course.comparison.results import Results
 from course.comparison.states import trade_off
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 from playwright.sync_api import TimeoutError
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -45,11 +47,7 @@ def server() -> Iterator[Lab]:
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_runs_and_its_predictions_reveal(name: str, server: Lab) -> None:
     path = server.root / "notebooks" / name
-    copy = nbformat.read(path, 4)
-    for cell in copy.cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            cell.source = cell.source.replace("smoke = False", "smoke = True")
-    nbformat.write(copy, path)
+    nbformat.write(parameterize_notebook(load_notebook_node(str(path)), {"smoke": True}), path)
     with notebook(server, f"notebooks/{name}") as page:
         assert problems(page) == []
         for quiz in page.locator(".prediction").all():

@@ -53,6 +53,7 @@ def assert_identical(one: MultimodalVAE, other: MultimodalVAE) -> None:
         assert torch.equal(value, other.state_dict()[key]), key
 
 
+@pytest.mark.usefixtures("as_user")  # here and below: shapes are checked in shorter runs
 def test_it_learns() -> None:
     model = make()
     data = pictures()
@@ -202,6 +203,7 @@ def _train_in(folder: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("as_user")
 def test_killed_twenty_times_at_random_moments_it_is_the_same_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -382,6 +384,7 @@ def test_what_an_absent_view_holds_makes_no_other_run(tmp_path: Path) -> None:
     fit(make(), replace(data, x=(data.x[0], x)), replace(CONFIG, epochs=5), folder=tmp_path)
 
 
+@pytest.mark.usefixtures("as_user")
 @pytest.mark.parametrize("read_back", [False, True])
 def test_a_model_that_was_stopped_goes_on_in_the_same_session(
     tmp_path: Path, read_back: bool

@@ -1,6 +1,8 @@
 // Paints a Picture as SVG: panels with axes, layers, labels; words, a table. At most once a frame.
 const SVG = "http://www.w3.org/2000/svg";
 const NARROW = 640;               // pixels of width below which panels stand below each other
+const TITLE = 15, LINE = 18;      // pixels: the type of a title, and from line to line
+const BOLD = 1.06;                // width of a bold letter, by that of a plain one
 const AIR = 4;                    // pixels between a point and a text beside it
 
 const node = (parent, tag, attributes = {}) => {
@@ -44,6 +46,10 @@ function merge(store, news, buffer) {
   for (const view of store.views) view.ask();
 }
 
+// The lines of a text, each of at most so many letters where no word is longer.
+const wrapped = (text, most) =>
+  text.match(new RegExp(`.{1,${Math.floor(most)}}(\\s+|$)|\\S+\\s*`, "g")) ?? [""];
+
 // Where a panel lies in the view: as in the picture, or all below each other where it is narrow.
 function layout(scene, width) {
   const boxes = {}, panels = Object.entries(scene.panels);
@@ -51,7 +57,7 @@ function layout(scene, width) {
     for (const [name, { box: [left, right, bottom, top] }] of panels)
       boxes[name] = { x: left * scene.width, w: (right - left) * scene.width,
                       y: (1 - top) * scene.height, h: (top - bottom) * scene.height };
-    return { boxes, width: scene.width, height: scene.height };
+    return { boxes, width: scene.width, height: scene.height, letter: scene.letter };
   }
   let y = 0;
   for (const [host, panel] of panels.filter(([name]) => scene.rooms[name].host === name)) {
@@ -62,15 +68,19 @@ function layout(scene, width) {
     const [bottom, top] = [Math.min(...edge(2)), Math.max(...edge(3))];
     const full = (right - left) * scene.width;
     const across = Math.min(1, (width - before - after) / full), up = Math.max(across, 0.75);
-    y += panel.title ? 28 : 10;
+    const letter = TITLE * BOLD * scene.letter, fits = panel.title.length * letter < width - before - 4;
+    const title = fits ? { lines: [panel.title], left: before }
+      : { lines: wrapped(panel.title, (width - 8) / letter), left: 4 };
+    y += panel.title ? 10 + LINE * title.lines.length : 10;
     for (const [name, { box }] of members)
       boxes[name] = { x: before + (box[0] - left) * scene.width * across,
                       w: (box[1] - box[0]) * scene.width * across,
                       y: y + (top - box[3]) * scene.height * up,
                       h: (box[3] - box[2]) * scene.height * up };
+    Object.assign(boxes[host], title);
     y += (top - bottom) * scene.height * up + below;
   }
-  return { boxes, width, height: y + 4, narrow: true };
+  return { boxes, width, height: y + 4, letter: scene.letter, narrow: true };
 }
 
 const fraction = (panel, axis, value) => {
@@ -106,7 +116,7 @@ function area(layer, px, py) {
   }).join("");
 }
 
-function paintPanel(group, panel, box, width) {
+function paintPanel(group, panel, box, { width, letter }) {
   group.replaceChildren();
   const [px, py] = placer(panel, box), base = box.y + box.h;
   const text = (x, y, words, attributes) =>
@@ -126,8 +136,12 @@ function paintPanel(group, panel, box, width) {
     node(group, "path", { ...stroke, d: `M${box.x},${round(py(at))}h-4` });
     text(box.x - 7, round(py(at)) + 4, words, { class: "tick", "text-anchor": "end" });
   }
-  const size = Math.min(15, (width - box.x - 4) / (0.66 * Math.max(1, panel.title.length)));
-  text(box.x, box.y - 8, panel.title, { class: "title", style: `font-size:${size}px` });
+  const { lines = [panel.title], left = box.x } = box, long = Math.max(1, ...lines.map(l => l.length));
+  const size = Math.min(TITLE, (width - left - 4) / (BOLD * letter * long));
+  const title = text(left, 0, "", { class: "title", style: `font-size:${size}px` });
+  lines.forEach((words, i) => Object.assign(
+    node(title, "tspan", { x: left, y: box.y - 8 - LINE * (lines.length - 1 - i) }),
+    { textContent: words }));
   text(box.x + box.w / 2, base + 33, panel.xlabel, { "text-anchor": "middle" });
   const [x, y] = [box.x - (up.length ? 12 + 7 * Math.max(...up.map(([, t]) => t.length)) : 10),
                   box.y + box.h / 2];
@@ -171,17 +185,21 @@ function paintLabels(group, labels, panel, box, place) {
   group.replaceChildren();
   const [px, py] = placer(panel, box);
   for (const { x, y, text, color, anchor, shift, size, bold, halo } of labels) {
-    let at = px(x) + shift[0] + AIR * (1 - 2 * anchor[0]), font = size;
-    if (place.narrow) {
-      font = Math.min(size, (place.width - 8) / (0.6 * Math.max(1, text.length)));
-      const wide = 0.6 * font * text.length, left = at - anchor[0] * wide;
-      at += Math.max(0, 4 - left) - Math.max(0, left + wide - place.width + 4);
-    }
-    const drop = [-0.2, 0.34, 0.8][Math.round(2 * anchor[1])] * font;   // to the base line
-    node(group, "text", { x: round(at), y: round(py(y) - shift[1] + drop), fill: color,
-      "text-anchor": ["start", "middle", "end"][Math.round(2 * anchor[0])], class: "label",
-      style: `font-size:${font}px;font-weight:${bold ? 700 : 400};stroke-width:${3 * halo}px`,
-    }).textContent = text;
+    const drop = [-0.2, 0.34, 0.8][Math.round(2 * anchor[1])], made = node(group, "text", {
+      fill: color, "text-anchor": ["start", "middle", "end"][Math.round(2 * anchor[0])],
+      class: "label", style: `font-weight:${bold ? 700 : 400};stroke-width:${3 * halo}px` });
+    const write = (at, font) => {
+      made.setAttribute("x", round(at));
+      made.setAttribute("y", round(py(y) - shift[1] + drop * font));   // of the base line
+      made.style.fontSize = `${font}px`;
+    };
+    const at = px(x) + shift[0] + AIR * (1 - 2 * anchor[0]);
+    made.textContent = text;
+    write(at, size);
+    if (!place.narrow) continue;
+    const full = made.getComputedTextLength(), part = Math.min(1, (place.width - 8) / full);
+    const wide = part * full, left = at - anchor[0] * wide;
+    write(at + Math.max(0, 4 - left) - Math.max(0, left + wide - place.width + 4), part * size);
   }
 }
 
@@ -217,7 +235,7 @@ function render(store, el) {
     const fresh = key => all || of[key] > painted, names = Object.keys(scene.panels);
     for (const name of names)
       if (fresh(`panels ${name}`))
-        paintPanel(groups[`panels ${name}`], scene.panels[name], place.boxes[name], place.width);
+        paintPanel(groups[`panels ${name}`], scene.panels[name], place.boxes[name], place);
     for (const [name, layer] of Object.entries(scene.layers))
       if (fresh(`layers ${name}`) || fresh(`panels ${layer.panel}`))
         paintLayer(groups[`layers ${name}`], layer, scene.panels[layer.panel],

@@ -24,7 +24,7 @@ from matplotlib.path import Path as Outline
 from PIL import Image
 
 from mmvae_core.pictures.picture import WIDTH, Label, Layer, Picture
-from mmvae_core.pictures.style import DASHES
+from mmvae_core.pictures.style import DASHES, FONT, LETTER
 
 __all__ = ["Canvas", "Table", "table_html"]
 
@@ -32,7 +32,6 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]], Sequence[str]]
 """Header; rows of texts, the first of each its name; and the colour of each row."""
 _HERE = Path(__file__).parent
 _OPEN = "x+"  # markers that are strokes
-LETTER = 0.62  # width of a letter, by the size of the type
 _COMMANDS = {Outline.MOVETO: "M", Outline.LINETO: "L", Outline.CURVE3: "Q", Outline.CURVE4: "C",
              Outline.CLOSEPOLY: "Z"}  # fmt: skip
 
@@ -49,7 +48,7 @@ class Canvas(anywidget.AnyWidget):
     """
 
     _esm = _HERE / "page.js"
-    _css = _HERE / "page.css"
+    _css = (_HERE / "page.css").read_text(encoding="utf-8").replace("FONT", FONT)
     # The whole scene, made when a page asks for it: news travels in messages of its own.
     scene = traitlets.Any(None).tag(sync=True, to_json=lambda _, canvas: canvas._scene())
 
@@ -83,7 +82,7 @@ class Canvas(anywidget.AnyWidget):
 
     def _scene(self) -> dict[str, Any]:
         message, numbers = _message(self._known)
-        size = {"width": WIDTH, "height": self.picture.height}
+        size = {"width": WIDTH, "height": self.picture.height, "letter": LETTER}
         return message | self._texts | size | {"whole": True, "numbers": numbers}
 
 

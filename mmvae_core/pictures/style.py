@@ -19,14 +19,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.spatial import cKDTree
 
-__all__ = ["FONT", "INK", "MUTED", "NOTE", "SHADE", "STYLES", "Still", "Style", "number", "save",
-           "small_png", "theme"]  # fmt: skip
+__all__ = ["FONT", "INK", "LETTER", "MUTED", "NOTE", "SHADE", "STYLES", "Still", "Style", "number",
+           "save", "small_png", "theme"]  # fmt: skip
 
 INK = "#1f2430"  # text and axes
 NOTE = "#5c6370"  # small print
 MUTED = "#8a8f99"  # what stands back: axes, grids; too light for text
 SHADE = "#fdf1e7"  # behind what is out of bounds: negative weights, more than log p(X)
 FONT = "Open Sans, Segoe UI, Helvetica, Arial, DejaVu Sans, sans-serif"
+LETTER = 0.62  # width of a letter, by the size of the type; sentences take a little less
 DASHES: dict[str, tuple[float, ...]] = {  # pixels of ink and of paper
     "solid": (), "dash": (8, 4.5), "dot": (2.2, 3.4), "dashdot": (8, 3.5, 2.2, 3.5),
 }  # fmt: skip
@@ -171,6 +172,9 @@ class Still:
     def __init__(self, figure: Figure) -> None:
         plt.close(figure)
         self.figure = figure
+
+    def __repr__(self) -> str:
+        return "<Still>"  # no address: a notebook stores it
 
     def _repr_png_(self) -> bytes:
         return small_png(self.figure)

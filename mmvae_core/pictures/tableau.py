@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mmvae_core.exact_bounds import PARTS, row_name, row_sum, weight_text
 from mmvae_core.pictures.picture import WIDTH, Label, Layer, Panel, Picture
-from mmvae_core.pictures.style import INK, MUTED, NOTE, STYLES
+from mmvae_core.pictures.style import INK, LETTER, MUTED, NOTE, STYLES
 from mmvae_core.tableau import Tableau
 
 __all__ = ["Cell", "alt_text", "cells", "ink_on", "shade", "tableau_picture"]
@@ -77,7 +77,6 @@ def ink_on(color: str) -> str:
     return "#ffffff" if 0.2126 * red + 0.7152 * green + 0.0722 * blue < 150 else INK
 
 
-LETTER = 0.62  # width of a letter, in sizes of type; sentences take a little less
 CORNER = np.array([(0.04, 0.12), (0.06, 0.06), (0.12, 0.04)])  # of a cell, in cells
 
 

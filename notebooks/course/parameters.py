@@ -1,6 +1,6 @@
 """What the parameters of a notebook may be: one call below their cell, one sentence where not.
 
-    check(smoke=flag, rho=number(-0.95, 0.95), which=choice("m0", "m1") | nothing, seed=seed)
+    check(globals(), smoke=flag, rho=number(-0.95, 0.95), which=choice("m0", "m1") | nothing)
 
 stops a notebook before anything is computed, where a value cannot be used or a name is misspelt:
 in the cell of parameters, or in the one that papermill puts below it.
@@ -12,7 +12,6 @@ import ast
 import os
 import re
 import reprlib
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,16 +43,16 @@ class Rule:
         return Rule(f"{self.words}, or {other.words}", lambda v: any(r.holds(v) for r in either))
 
 
-def check(**rules: Rule | Callable[[], Rule]) -> None:
-    """Stop where a parameter of the notebook that calls is not what its rule says.
+def check(values: Mapping[str, Any], /, **rules: Rule | Callable[[], Rule]) -> None:
+    """Stop where a parameter of a notebook is not what its rule says.
 
     Args:
+        values: the notebook's ``globals()``.
         rules: all parameters; a function returns the rule where it depends on those before.
 
     Raises:
         ValueError: a name that is none of these, or a value that its rule does not take.
     """
-    values = sys._getframe(1).f_globals
     for name in _told(values.get("In", ())):
         if name not in rules:
             near = get_close_matches(name, rules, 1)

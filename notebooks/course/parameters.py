@@ -12,7 +12,7 @@ import ast
 import os
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -27,6 +27,7 @@ __all__ = [
 
 Number = float | int
 ROOT_VARIABLE = "MMVAE_DATA"
+LONGEST = 240  # bytes that a name of a folder may have, and still get an ending
 
 # --- check ----------------------------------------------------------------------------------------
 
@@ -77,7 +78,7 @@ def _refused(rule: Rule, value: Any) -> str | None:
     try:
         return None if rule.holds(value) else ""
     except Exception as error:  # of whatever was tried with the value
-        return f" ({error})"
+        return f" ({' '.join(str(error).split())[:300]})"
 
 
 _SHORT = reprlib.Repr()
@@ -166,10 +167,9 @@ def _writable(value: Any) -> bool:
     path = _path(value)
     with suppress(OSError):
         for here in (path, *path.parents) if path else ():
-            with suppress(FileNotFoundError, NotADirectoryError):
-                here.lstat()
+            if os.path.lexists(here):
                 with TemporaryDirectory(dir=here):
-                    return True
+                    return len(path.name.encode()) < LONGEST
     return False
 
 
@@ -209,18 +209,18 @@ def devices() -> Rule:
     return choice(*names)
 
 
-def options_of(recipe: str, modalities: int, but: Sequence[str] = ()) -> Rule:
-    """A dictionary of options that the recipe takes, ``but`` for those that are told elsewhere."""
+def options_of(recipe: str, modalities: int) -> Rule:
+    """A dictionary of options that the recipe takes."""
     from mmvae_core import recipes
 
-    names = [name for name in recipes.option_names(recipe) if name not in but]
+    names = recipes.option_names(recipe)
 
     def holds(options: Any) -> bool:
         if not isinstance(options, dict) or not set(options) <= set(names):
             return False
         return bool(recipes.build(recipe, modalities, **options))
 
-    told = f"of {', '.join(names)}" if names else "{}, for there are none"
+    told = ", ".join(names) or "{}, for it has none"
     return Rule(f"a dictionary of options of {recipe}: {told}", holds)
 
 

@@ -158,6 +158,7 @@ def test_what_cannot_be_used_is_refused_by_name(number: str, name: str) -> None:
         ("06", {"recipe": "vae", "recipe_options": {"rho": 0.4}}, "recipe_options"),
         ("06", {"smoke": True, "batch_size": 641}, "batch_size"),
         ("06", {"data": "polymnist"}, "data_root"),
+        ("07", {"recompute": True, "studies": ["rho"]}, "data_root"),
         ("09", {"which": "m1", "missing_rate": 1.0}, "missing_rate"),  # a view hidden everywhere
         ("09", {"smoke": True, "batch_size": 641}, "batch_size"),
     ],
@@ -174,7 +175,7 @@ def test_what_does_not_go_together_is_refused(number: str, told: dict, name: str
         ("06", {"rho": "learned", "subset_samples": 7, "data_root": None}),
         ("06", {"data": "noisy_copy", "modalities": 2, "rho": -0.99, "out_dir": "~/runs"}),
         ("06", {"modalities": 8, "rho": -0.133, "recipe_options": {"corr": "learned"}}),
-        ("07", {"data": "digits", "recompute": True, "studies": ["rho", "copy"]}),
+        ("07", {"data": "digits", "recompute": True, "studies": ["rho", "copy"], "data_root": "."}),
         ("09", {"missing_rate": 2 / 3}),
         ("09", {"which": "m2", "missing_rate": 0.99, "soft_options": {"alpha": 0.5}}),
     ],

@@ -165,8 +165,10 @@ def _path(value: Any) -> Path | None:
 
 def _writable(value: Any) -> bool:
     path = _path(value)
+    if path is None:
+        return False
     with suppress(OSError):
-        for here in (path, *path.parents) if path else ():
+        for here in (path, *path.parents):
             if os.path.lexists(here):
                 with TemporaryDirectory(dir=here):
                     return len(path.name.encode()) < LONGEST

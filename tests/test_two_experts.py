@@ -12,6 +12,7 @@ from course import two_experts
 from course.two_experts import (
     DRAWN,
     RHO_MAX,
+    Pair,
     TwoExperts,
     TwoExpertsState,
     curves_picture,
@@ -279,6 +280,26 @@ def test_the_prediction_unlocks_the_picture_without_correlation() -> None:
     revealed = quiz._reveal()
     assert (revealed.now.mu, revealed.now.sigma) == ((4, 7), (2, 1))
     assert (revealed.now.rho, revealed.now.theta) == (0, 6)
+
+
+@pytest.mark.parametrize(
+    ("mu", "variance", "goes"),
+    [
+        ((4, 8), (3, 1), "past the surer expert"),
+        ((4, 8), (1, 3), "past the surer expert"),
+        ((4, 8), (1, 1.1), "toward the surer expert, never past it"),
+        ((4, 8), (2, 2), "nowhere"),
+        ((4, 4), (3, 1), "nowhere"),
+    ],
+)
+def test_the_prediction_has_the_answer_of_its_experts(mu: Pair, variance: Pair, goes: str) -> None:
+    quiz = predict_the_mean(mu, variance, 8.0)
+    assert quiz._options[quiz.answer].startswith(goes)
+    means = [two_experts_state(mu, variance, rho).mean["code"] for rho in np.linspace(0, 0.9, 10)]
+    surer = mu[int(variance[1] < variance[0])]
+    moved, past = means[-1] - means[0], (means[-1] - surer) * (surer - sum(mu) / 2)
+    assert (abs(moved) < 1e-9) == (goes == "nowhere")
+    assert goes == "nowhere" or (past > 0) == goes.startswith("past")
 
 
 def test_the_still_pictures_say_what_they_show(tmp_path: Path) -> None:

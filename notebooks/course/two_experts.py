@@ -583,15 +583,25 @@ def rule_table(header: Sequence[str], cells: Mapping[str, Iterable[str]]) -> Tab
     return header, rows, [STYLES[name].color for name in cells]
 
 
+ASKED = 0.9  # how far ρ grows in the question
+
+
 def predict_the_mean(mu: Pair, variance: Pair, theta: float) -> Prediction:
     """The question of notebook 01: where does CoDE's mean go? It unlocks :class:`TwoExperts`."""
     start = dict(mu_1=mu[0], mu_2=mu[1], sigma_1=variance[0] ** 0.5, sigma_2=variance[1] ** 0.5)
+    flips = sign_change(start["sigma_1"], start["sigma_2"])
+    answer, why = 2, "Which weight turns negative, at which ρ?"
+    if mu[0] == mu[1] or flips == 1:
+        what = "both say the same" if mu[0] == mu[1] else "equally sure experts weigh the same"
+        answer, why = 3, f"Why does nothing move? Because {what}, whatever ρ."
+    elif flips >= ASKED:
+        answer, why = 1, f"A weight turns negative at ρ = {number(flips, 2)}, and not before."
     return Prediction(
-        "As ρ grows from 0 to 0.9, where does CoDE’s mean go?",
+        f"As ρ grows from 0 to {ASKED}, where does CoDE’s mean go?",
         ["toward the middle between the experts", "toward the surer expert, never past it",
-         "past the surer expert, beyond both"],
-        answer=2,
-        why="Raise ρ slowly and watch the ellipse tilt. Which weight turns negative, at which ρ?",
+         "past the surer expert, beyond both", "nowhere: it stays where it is"],
+        answer=answer,
+        why=f"Raise ρ slowly and watch the ellipse tilt. {why}",
         reveal=lambda: TwoExperts(**start, rho=0.0, theta=theta),
     )  # fmt: skip
 

@@ -218,6 +218,11 @@ class Results:
     def __len__(self) -> int:
         return len(self.runs)
 
+    @property
+    def worlds(self) -> list[str]:
+        """The data sets on which there are runs that are as usual."""
+        return [data for data in sorted(set(self.runs["data"])) if len(self.select(data=data))]
+
     def select(self, **wanted: Any) -> Results:
         """The runs with the wanted values, and nothing else that is unusual.
 

@@ -10,14 +10,9 @@ from urllib.parse import unquote
 import nbformat
 import papermill
 import pytest
-from browser import chromium
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-TRAINING = re.search(r"^TRAINING := (.*)$", MAKEFILE, re.MULTILINE)[1].split()
-# A browser runs all at this setting; those that nbval runs too need no third run.
-SMOKED = [p for p in NOTEBOOKS if chromium() is None or f"notebooks/{p.name}" in TRAINING]
 SMOKE_S = 120  # seconds a cell may take at the smoke setting, on two cores
 MAX_BYTES = 400_000  # of a committed notebook
 WIDGETS = "application/vnd.jupyter.widget-state+json"
@@ -36,7 +31,7 @@ def errors(notebook: nbformat.NotebookNode) -> Iterator[str]:
             yield f"{output['ename']}: {output['evalue']}"
 
 
-@pytest.mark.parametrize("path", SMOKED, ids=lambda path: path.stem)
+@every_notebook
 def test_a_notebook_runs_at_its_smoke_setting(path: Path, tmp_path: Path) -> None:
     done = papermill.execute_notebook(
         str(path),

@@ -432,9 +432,7 @@ def test_a_good_checkpoint_is_never_called_damaged(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="device must be one that torch can use here"):
             load_model(path, device)
     for place in (tmp_path, ""):
-        with pytest.raises(
-            ValueError, match="must be a plain file; it is a folder|path must be a path"
-        ):
+        with pytest.raises(ValueError, match=r"must be a plain file|must be a path"):
             load_model(place)
     path.rename(tmp_path / "last.pt")
     with pytest.raises(ValueError, match="holds a model and not the state of its training"):

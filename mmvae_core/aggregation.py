@@ -61,6 +61,7 @@ from mmvae_core.checks import (
     check_corr,
     check_experts,
     check_rho,
+    check_tensors,
     condition_of,
     only_members,
 )
@@ -111,6 +112,7 @@ def in_full_precision(
     def precise(
         loc: Tensor, scale: Tensor, cond: Tensor, *args: P.args, **kwargs: P.kwargs
     ) -> Gaussians:
+        check_tensors(loc=loc, scale=scale, cond=cond)
         half = loc.dtype if loc.dtype in (torch.bfloat16, torch.float16) else None
         with torch.autocast(loc.device.type, enabled=False):
             if half is None:

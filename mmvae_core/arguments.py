@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import math
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -194,12 +195,17 @@ def _collection(value: Any, origin: type, parts: tuple[Any, ...]) -> Any:
         value = value.tolist()
     kinds = (list, origin) if origin is tuple else origin
     _kept(value, isinstance(value, kinds) and not isinstance(value, str | bytes))
+    _kept(value, isinstance(value, Mapping) == issubclass(origin, Mapping))
     if isinstance(value, Mapping):
         items: Iterable[Any] = value.values()
     else:  # an iterator is left to the function
         items = value if isinstance(value, list | tuple) else ()
-    for item in items if parts and (origin is not tuple or parts[1:] == (...,)) else ():
-        _admitted(item, parts[-1] if isinstance(value, Mapping) else parts[0])
+    hints: Iterable[Any] = [parts[-1] if isinstance(value, Mapping) else parts[0]] if parts else []
+    if origin is tuple and parts and parts[1:] != (...,):
+        hints = parts
+        _kept(value, len(parts) == len(value))
+    for item, hint in zip(items, itertools.cycle(hints), strict=False):
+        _admitted(item, hint)
     return value
 
 

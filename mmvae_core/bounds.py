@@ -150,6 +150,9 @@ def optimal_weights(
     keep the weights equal, small ones give everything to the best subset. Calculus; the objective
     is that of arXiv 2505.01134, Lemma 3.
     """
+    if not len(subset_elbos):
+        raise ValueError("subset_elbos must hold a bound for every subset; it is empty")
+    check_numbers(subset_elbos=subset_elbos)
     return torch.softmax(subset_elbos / entropy_scale, dim=0)
 
 

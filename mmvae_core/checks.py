@@ -17,10 +17,12 @@ from torch import Tensor
 __all__ = [
     "InvalidExpertError",
     "check_corr",
+    "check_device",
     "check_experts",
     "check_numbers",
     "check_present",
     "check_rho",
+    "check_tensors",
     "condition_of",
     "one_of",
     "only_members",
@@ -54,6 +56,27 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def check_device(device: str | torch.device) -> None:
+    """Raise ``ValueError`` where ``device`` is no name of one; whether it is here is not asked."""
+    try:
+        torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        why = str(error).splitlines()[0]
+        raise ValueError(
+            f"device must be one of torch's, such as 'cpu'; got {device!r} ({why})"
+        ) from error
+
+
+def check_tensors(**values: Any) -> None:
+    """Raise ``ValueError`` where a value, by its name, is no tensor."""
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"{name} must be a tensor; got {type(value).__name__} {value!r:.60}. "
+                "torch.as_tensor makes one of numbers"
+            )
+
+
 def check_numbers(*, above: float = -inf, **values: Tensor) -> None:
     """Raise ``ValueError`` where a tensor has a number that is not finite, or not ``above`` one.
 
@@ -61,6 +84,8 @@ def check_numbers(*, above: float = -inf, **values: Tensor) -> None:
         values: the tensors by their names.
     """
     for name, value in values.items():
+        if not value.is_floating_point():
+            raise ValueError(f"{name} must hold floats; got {value.dtype}. {name}.float() does")
         if value.device.type != "cpu" or not value.numel():
             continue
         low, high = (end.item() for end in value.detach().aminmax())
@@ -146,9 +171,12 @@ def check_rho(rho: float | Tensor, size: int) -> None:
 
 def check_corr(corr: Tensor, num_experts: int) -> Tensor:
     """``corr``, if it is a correlation matrix of ``num_experts``; ``ValueError`` if not."""
+    check_tensors(corr=corr)
     problem = None
     if corr.shape != (num_experts, num_experts):
         problem = f"its shape is {list(corr.shape)}"
+    elif not corr.is_floating_point():
+        problem = f"its entries are {corr.dtype}"
     elif corr.device.type == "cpu":
         problem = _no_correlation(corr.detach().double())
     if problem:

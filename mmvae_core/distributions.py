@@ -25,7 +25,7 @@ from torch.distributions import (
 from torch.nn.functional import softplus
 
 from mmvae_core.arguments import Count, arguments
-from mmvae_core.checks import check_numbers
+from mmvae_core.checks import check_numbers, one_of
 
 __all__ = [
     "FAMILIES",
@@ -114,6 +114,7 @@ def raw_scale(name: str, sigma: float | None) -> float:
     >>> round(raw_scale("exponential", 0.5), 4), raw_scale("bounded", 0.5)
     (-0.6931, 0.0)
     """
+    one_of("scale", name, SCALES)
     if sigma is None:
         return 0.0
     if name == "exponential" and sigma > 0:
@@ -121,8 +122,8 @@ def raw_scale(name: str, sigma: float | None) -> float:
     if name == "bounded" and 0 < sigma < 1:
         return log(sigma) - log1p(-sigma)
     raise ValueError(
-        "initial_scale must be positive with scale='exponential', between 0 and 1 with 'bounded', "
-        f"and None with 'softmax'; got {sigma} with {name!r}"
+        "initial_scale (sigma) must be positive with scale='exponential', between 0 and 1 with "
+        f"'bounded', and None with 'softmax'; got {sigma} with {name!r}"
     )
 
 
@@ -299,6 +300,11 @@ def mixture_of_experts(
     >>> round(q.mean.item(), 4), round(q.variance.item(), 4)
     (6.0, 6.0)
     """
+    if loc.shape != scale.shape or not len(loc):
+        raise ValueError(
+            "loc and scale must have one shape [M, ...], M at least 1; "
+            f"got {list(loc.shape)} and {list(scale.shape)}"
+        )
     check_numbers(loc=loc)
     check_numbers(above=0.0, scale=scale)
     experts = Normal(loc.movedim(0, -1), scale.movedim(0, -1))

@@ -39,7 +39,7 @@ from torch import Tensor
 
 from mmvae_core import bounds, subsets
 from mmvae_core.aggregation import Gaussians, poe_prior_once
-from mmvae_core.arguments import Count, Positive, arguments
+from mmvae_core.arguments import Count, NotNegative, Positive, arguments
 from mmvae_core.bounds import Evidence, LogWeights, gaussian_kl
 from mmvae_core.distributions import StandardPrior, log_density
 from mmvae_core.objectives import SampledMixture, Sum
@@ -163,7 +163,7 @@ def exact_objective(
     *,
     tableau: Tableau | None = None,
     experts: Gaussians | None = None,
-    beta: Number = 1.0,
+    beta: NotNegative = 1.0,
 ) -> Float[Tensor, " B"]:
     """The tableau's objective for every sample, in nats, from :func:`exact_evidence`.
 
@@ -187,7 +187,7 @@ def mixture_log_weights(
     experts: Gaussians,
     noise: Float[Tensor, "L M B D"],
     *,
-    beta: Number = 1.0,
+    beta: NotNegative = 1.0,
 ) -> LogWeights:
     """log p(X, z) − log q(z) for draws from every expert, q the mixture of all, equally weighed.
 
@@ -207,7 +207,7 @@ def mixture_log_weights(
 
 @arguments
 def best_experts(
-    world: LinearGaussian, x: Views, recipe: Recipe, *, beta: Number = 1.0, start: Number = 0.0
+    world: LinearGaussian, x: Views, recipe: Recipe, *, beta: NotNegative = 1.0, start: Number = 0.0
 ) -> Gaussians:
     """The linear experts that make an objective largest, found by L-BFGS from the exact ones.
 
@@ -422,7 +422,7 @@ def exact_gap(
     >>> exact_gap(4, 1.0, size=4), round(exact_gap(4, 1.0, size=1), 4)
     (0.0, 2.0837)
     """
-    r = (noise + num_modalities) / (noise + size)
+    r = _more_precise(num_modalities, noise, size)
     return latent_dim * (r - 1 - 0.5 * math.log(r))
 
 
@@ -438,4 +438,11 @@ def least_gap(
     >>> least_gap(4, 1.0, size=1)
     1.5
     """
-    return latent_dim * ((noise + num_modalities) / (noise + size) - 1) / 2
+    return latent_dim * (_more_precise(num_modalities, noise, size) - 1) / 2
+
+
+def _more_precise(num_modalities: int, noise: Number, size: int) -> float:
+    """The precision of the posterior of all views over that of ``size`` of them."""
+    if size > num_modalities:
+        raise ValueError(f"size must be at most num_modalities, {num_modalities}; got {size}")
+    return (noise + num_modalities) / (noise + size)

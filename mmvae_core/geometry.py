@@ -371,6 +371,13 @@ FULL_BARYCENTERS: dict[str, Callable[..., Gaussians]] = {
 
 
 def _check(loc_a: Tensor, scale_a: Tensor, loc_b: Tensor, scale_b: Tensor) -> None:
+    try:
+        torch.broadcast_shapes(loc_a.shape, scale_a.shape, loc_b.shape, scale_b.shape)
+    except RuntimeError as error:
+        raise ValueError(
+            f"loc_a, scale_a, loc_b and scale_b must broadcast; got {list(loc_a.shape)}, "
+            f"{list(scale_a.shape)}, {list(loc_b.shape)} and {list(scale_b.shape)}"
+        ) from error
     check_numbers(loc_a=loc_a, loc_b=loc_b)
     check_numbers(above=0.0, scale_a=scale_a, scale_b=scale_b)
 
@@ -395,6 +402,7 @@ def _check_full(loc: Tensor, cov: Tensor, weights: Tensor | None) -> Tensor:
             "loc must have shape [M, D] and cov [M, D, D]; "
             f"got {list(loc.shape)} and {list(cov.shape)}"
         )
+    check_numbers(loc=loc, cov=cov)
     if not torch.allclose(cov, cov.mT) or not (torch.linalg.eigvalsh(cov) > 0).all():
-        raise ValueError("every covariance matrix must be symmetric and positive definite")
+        raise ValueError("every covariance matrix of cov must be symmetric and positive definite")
     return shares(weights, loc)

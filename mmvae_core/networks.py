@@ -159,5 +159,5 @@ def pair(kind: str, shape: Shape, latent_dim: int) -> Pair:
     torch.Size([2, 3, 28, 28])
     """
     if kind not in NETWORKS:
-        raise ValueError(f"networks are called {', '.join(NETWORKS)}; got {kind!r}")
+        raise ValueError(f"networks must be one of {', '.join(NETWORKS)}; got {kind!r}")
     return NETWORKS[kind](shape, latent_dim)

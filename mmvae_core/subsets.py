@@ -113,4 +113,4 @@ def _row(members: Iterable[int], count: int) -> Bool[Tensor, " M"]:
 
 
 def _count(num_modalities: int) -> int:
-    return whole_number("the number of modalities", num_modalities)
+    return whole_number("num_modalities", num_modalities)

@@ -28,6 +28,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
+from mmvae_core.checks import check_tensors
+
 __all__ = ["AnyTableau", "SampleTableaux", "Tableau", "prior_row", "sent", "with_prior"]
 
 
@@ -85,6 +87,10 @@ class Tableau:
     )
 
     def __post_init__(self) -> None:
+        check_tensors(cond=self.cond, recon=self.recon, ref=self.ref, kl=self.kl)
+        for field in ("recon", "kl"):
+            if getattr(self, field).is_complex():
+                raise ValueError(f"weights in {field} must be real numbers")
         # Weights such as 1/7 are kept in double precision, whatever precision the model has.
         object.__setattr__(self, "recon", self.recon.double())
         object.__setattr__(self, "kl", self.kl.double())

@@ -27,7 +27,9 @@ from typing import Any
 
 ENDS = ("clear", "unclear", "right", "silent", "hangs")
 SECONDS = 30
-EXPECTED = ("must", "need", "expect", "has to", "have to", "is not", "not a", "cannot", "no such")
+EXPECTED = ("must", "need", "expect", "has to", "have to", "is not", "not a", "cannot", "could not",
+            "no such", "there is no", "there are", "no checkpoint", "no results", "has no", 
+            "neither", "has the options", "made of")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ def end_of(fault: Fault) -> tuple[str, str]:
     if fault.right(result):
         return "right", ""
     told = " ".join(str(warning.message) for warning in said)
+    if told and _judged(fault, UserWarning(told))[0] == "clear":
+        return "clear", told
     return "silent", f"got {result!r:.200}; warned: {told:.200}"
 
 

@@ -14,9 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fuzz_calls
 import numpy as np
 import pytest
 import torch
+from fuzz import end_of
 from models import noisy_pictures
 
 from mmvae_core import data, metrics, recipes, subsets, sweeps
@@ -58,9 +60,9 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: TrainConfig(beta=0), "beta must be a finite number, above 0; got 0"),
     (lambda: make(modality_weights="111"), "modality_weights must be a sequence .*; got '111'"),
     (lambda: make(modality_weights=[1, NAN, 1]), "modality_weights must be a sequence"),
-    (lambda: make(networks="smal"), "networks are called .*; got 'smal'"),
+    (lambda: make(networks="smal"), "networks must be one of .*; got 'smal'"),
     (lambda: MultimodalVAE(recipes.mopoe(1), [(2,)], 2.5), "latent_dim must be a whole number"),
-    (lambda: Run(model={"networks": "smal"}), "networks are called .*; got 'smal'"),
+    (lambda: Run(model={"networks": "smal"}), "networks must be one of .*; got 'smal'"),
     (lambda: Run(model={"latent_dim": -3}), "latent_dim must be a whole number, at least 1"),
     (lambda: Run(model={"scale": "big"}), "scale must be one of .*; got 'big'"),
     (lambda: Run(data_options={"train_size": -1}), "train_size must be a whole number"),
@@ -174,3 +176,29 @@ def test_a_model_is_measured_on_what_is_complete_of_its_training_data() -> None:
     assert len(rows) > 20 and repr(rows) == repr(alone)
     with pytest.raises(ValueError, match="at least 4 test samples; got 3"):
         metrics.measure(make(), train, test.subset(slice(0, 3)), [torch.nn.Identity()] * 3)
+
+
+def test_bad_calls_of_every_public_function_end_clearly(request: pytest.FixtureRequest) -> None:
+    """A few hundred; thousands with ``python tests/fuzz.py --files 0 --calls 5000 --seed N``."""
+    seed = request.config.getoption("--hypothesis-seed")
+    ends = [
+        (end_of(fault), fault)
+        for fault in fuzz_calls.faults(int(seed or 0), 300)
+        if not fault.kind.startswith("sweeps.sweep")  # which starts processes
+    ]
+    bad = [(words, fault.kind, fault.what) for (end, words), fault in ends
+           if end in ("silent", "hangs")]  # fmt: skip
+    assert not bad
+    unclear = [(words, fault.kind, fault.what) for (end, words), fault in ends if end == "unclear"]
+    assert len(unclear) <= 0.05 * len(ends), unclear
+
+
+def test_every_public_function_of_numbers_is_called_badly() -> None:
+    """What ``arguments`` decorates is in the table of bad calls, or is named here."""
+    called = {function.__wrapped__ if hasattr(function, "__wrapped__") else function
+              for function, _, _ in fuzz_calls.calls()}  # fmt: skip
+    left_out = {"average", "mean_estimate", "provenance"}
+    for name in metrics.__all__:
+        value = getattr(metrics, name)
+        if hasattr(value, "__wrapped__") and name not in left_out:
+            assert value.__wrapped__ in called, name

@@ -185,7 +185,7 @@ def views(
         (lambda: views(latent_dim=0), "latent_dim must be"),
         (
             lambda: views(networks="huge"),
-            "networks are called dense, narrow, vector, linear, small, polymnist; got 'huge'",
+            "networks must be one of dense, narrow, vector, linear, small, polymnist; got 'huge'",
         ),
         (lambda: views(shape=(3, 9, 8)), "sides divisible by 4"),
         (lambda: views(networks="polymnist"), r"shape \(3, 28, 28\); got \(3, 8, 8\)"),

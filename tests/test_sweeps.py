@@ -430,6 +430,32 @@ def test_two_sweeps_in_one_folder_share_the_work_and_a_failure_stops_neither(tmp
 
 
 @pytest.mark.slow
+def test_a_scheduler_without_workers_says_so_and_goes_on_when_one_comes(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["mmvae_core.sweeps.sweep"], "PATIENCE", 0.1)
+    cluster = LocalCluster(n_workers=0, threads_per_worker=1, processes=False,
+                           dashboard_address=None)  # fmt: skip
+    address = cluster.scheduler_address
+    show = warnings.showwarning
+
+    def scale(message, *rest, **more) -> None:
+        if "no workers" in str(message):
+            cluster.scale(1)
+        show(message, *rest, **more)
+
+    with cluster, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        recorded = warnings.showwarning
+        show = recorded
+        monkeypatch.setattr(warnings, "showwarning", scale)
+        frame = sweeps.sweep(
+            [TINY], tmp_path, client=address, settings=QUICK, threads=1, show_progress=False
+        )
+    told = [str(warning.message) for warning in said]
+    assert any(f"{address} has no workers, and 1 runs wait" in words for words in told)
+    assert frame["status"].unique().tolist() == ["finished"]
+
+
+@pytest.mark.slow
 def test_a_scheduler_that_runs_already_is_used_and_left_running(tmp_path):
     cluster = LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None

@@ -254,6 +254,8 @@ def _names(names: Any, count: int) -> tuple[str, ...]:
     """One distinct name a modality, of which names of subsets and of files can be made."""
     if isinstance(names, str):
         raise ValueError(f"names must be a tuple with one name a modality; got the text {names!r}")
+    if not isinstance(names, Iterable):
+        raise ValueError(f"names must be a tuple with one name a modality; got {names!r}")
     names = tuple(names) or tuple(f"m{m}" for m in range(count))
     if len(names) != count or len(set(names)) != len(names):
         raise ValueError(f"names must hold {count} distinct names, one a modality; got {names}")

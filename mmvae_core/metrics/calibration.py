@@ -60,6 +60,11 @@ def coverage(
     >>> for level, share in coverage(torch.zeros(40_000), torch.ones(40_000), z).items():
     ...     assert abs(share.value - level) < 4 * share.stderr
     """
+    if not loc.shape == scale.shape == truth.shape or not len(loc):
+        raise ValueError(
+            "loc, scale and truth must have one shape [B, ...], B at least 1; "
+            f"got {list(loc.shape)}, {list(scale.shape)} and {list(truth.shape)}"
+        )
     check_numbers(loc=loc, truth=truth)
     check_numbers(above=0.0, scale=scale)
     return coverage_of_pit(Normal(loc, scale, validate_args=False).cdf(truth), levels)
@@ -86,11 +91,13 @@ def covered(
     pit: Float[Tensor, "B *shape"], levels: Sequence[float]
 ) -> dict[float, Float[Tensor, " B"]]:
     """The share of each sample's values that lies inside the interval of each level."""
+    if not pit.numel():
+        raise ValueError(f"pit must hold at least one value; its shape is {list(pit.shape)}")
     if not ((pit >= 0) & (pit <= 1)).all():
         low, high = pit.aminmax()
         raise ValueError(f"pit must lie in [0, 1] everywhere; got {low:.4g} to {high:.4g}")
     if not all(0 < level < 1 for level in levels):
-        raise ValueError(f"levels are masses in (0, 1); got {tuple(levels)}")
+        raise ValueError(f"levels must be masses in (0, 1); got {tuple(levels)}")
     off_centre = (2 * pit.double() - 1).abs().reshape(len(pit), -1)
     return {level: (off_centre <= level).double().mean(1) for level in levels}
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mmvae_core.arguments import Seed, arguments
+from mmvae_core.arguments import NotNegative, Seed, arguments
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.distributions import ClusterPrior, standard_noise
 from mmvae_core.metrics.walk import seeded
@@ -40,7 +40,7 @@ def assign_clusters(
 @torch.no_grad()
 @arguments
 def prune_clusters(
-    model: MultimodalVAE, data: MultimodalDataset, *, beta: float = 1.0, seed: Seed = 0
+    model: MultimodalVAE, data: MultimodalDataset, *, beta: NotNegative = 1.0, seed: Seed = 0
 ) -> dict[int, float]:
     r"""Switch off the clusters that the data do not need; the prior keeps the others.
 

@@ -51,6 +51,8 @@ class Measurement(NamedTuple):
 @arguments
 def mean_estimate(values: Shaped[Tensor, " N"]) -> Estimate:
     """The mean of independent values with its standard error; binomial for True and False."""
+    if not len(values):
+        raise ValueError("a mean needs at least one value; values is empty")
     correction = 0 if values.dtype == torch.bool else 1
     values, count = values.double(), len(values)
     deviation = values.std(correction=correction).item() if count > correction else math.nan

@@ -41,6 +41,7 @@ from torch import Tensor
 
 from mmvae_core import subsets
 from mmvae_core.arguments import Count, Seed, arguments
+from mmvae_core.checks import check_numbers
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.metrics.estimate import PRIOR, Estimate, Measurement, nested
 from mmvae_core.metrics.walk import Accumulator, seeded, walk
@@ -84,6 +85,12 @@ def gaussian_frechet(
     >>> round(gaussian_frechet(one, cov, 0 * one, 4 * cov).item(), 10)  # 2 + (1 - 2)² twice
     4.0
     """
+    if not mean_a.shape == mean_b.shape == cov_a.shape[:-1] == cov_b.shape[:-1]:
+        raise ValueError(
+            "mean_a, mean_b, cov_a, cov_b must have shapes [..., F], [..., F], [..., F, F], "
+            f"[..., F, F]; got {[list(x.shape) for x in (mean_a, mean_b, cov_a, cov_b)]}"
+        )
+    check_numbers(mean_a=mean_a, mean_b=mean_b, cov_a=cov_a, cov_b=cov_b)
     mean_a, mean_b = mean_a.double(), mean_b.double()
     cov_a, cov_b = cov_a.double(), cov_b.double()
     cross = torch.linalg.svdvals(_factor(cov_a).mT @ _factor(cov_b)).sum(-1)

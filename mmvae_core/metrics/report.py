@@ -85,8 +85,9 @@ class Settings:
     def __post_init__(self) -> None:
         if self.version != VERSION:
             raise ValueError(
-                f"these are the definitions of version {VERSION}; the settings are of version "
-                f"{self.version}: measure again, or use the release that they come from"
+                f"version must be {VERSION}, for these are the definitions of version {VERSION}; "
+                f"the settings are of version {self.version}: measure again, or use the release "
+                "that they come from"
             )
 
 

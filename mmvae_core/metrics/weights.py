@@ -60,12 +60,14 @@ def predicted_weights(bounds: Mapping[str, float], gamma: Positive) -> dict[str,
         ``{subset: pi_k}``; nearly equal where gamma is far above the bounds' differences.
 
     Raises:
-        ValueError: gamma is not positive.
+        ValueError: gamma is not positive, or there are no bounds.
 
     >>> weights = predicted_weights({"m0": -101.0, "m1": -100.0, "m0+m1": -99.0}, gamma=1.0)
     >>> [round(weight, 3) for weight in weights.values()]
     [0.09, 0.245, 0.665]
     """
+    if not bounds:
+        raise ValueError("bounds must hold a bound for every subset; got none")
     values = torch.tensor([*bounds.values()], dtype=torch.float64)
     best = objectives.optimal_weights(values, gamma)
     return dict(zip(bounds, best.tolist(), strict=True))

@@ -17,7 +17,7 @@ from torch.distributions import Distribution
 
 from mmvae_core import networks as nets
 from mmvae_core import recipes
-from mmvae_core.arguments import Count, NotNegative, arguments
+from mmvae_core.arguments import Count, NotNegative, Positive, arguments
 from mmvae_core.checks import ABSENT_SCALE, one_of
 from mmvae_core.data.dataset import Batch
 from mmvae_core.distributions import (
@@ -78,7 +78,7 @@ class MultimodalVAE(nn.Module):
         names: Sequence[str] | None = None,
         networks: str | Sequence[str] = "small",
         likelihood: str | Sequence[str] = "laplace",
-        likelihood_scale: float | Sequence[float] = LAPLACE_SCALE,
+        likelihood_scale: Positive | Sequence[Positive] = LAPLACE_SCALE,
         scale: str = "exponential",
         initial_scale: float | None = None,
         modality_weights: Sequence[float] | None = None,
@@ -99,8 +99,6 @@ class MultimodalVAE(nn.Module):
         scales = _each("likelihood_scale", likelihood_scale, count)
         for name in likelihoods:
             one_of("likelihood", name, LIKELIHOODS)
-        if not all(value > 0 for value in scales):
-            raise ValueError(f"likelihood_scale must be positive; got {likelihood_scale}")
         lam = [1.0] * count if modality_weights is None else [*map(float, modality_weights)]
         if len(lam) != count or not all(0 <= weight < inf for weight in lam):
             raise ValueError(

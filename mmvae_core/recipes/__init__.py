@@ -15,6 +15,7 @@ from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
+from mmvae_core.arguments import Count, arguments
 from mmvae_core.recipes.consensus import (
     DEFAULT_RHO,
     ENTROPY_SCALE,
@@ -70,7 +71,8 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
 }  # fmt: skip
 
 
-def build(name: str, num_modalities: int, **options: Any) -> Recipe:
+@arguments
+def build(name: str, num_modalities: Count, **options: Any) -> Recipe:
     """The recipe called ``name`` with its options.
 
     Raises:

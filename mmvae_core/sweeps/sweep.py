@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from mmvae_core.arguments import Count, arguments
+from mmvae_core.checks import check_device
 from mmvae_core.metrics.report import Settings
 from mmvae_core.sweeps.configuration import Run
 from mmvae_core.sweeps.table import read
@@ -40,6 +41,7 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": 2**32, "MALLOC_MMAP_THRESHOLD_": 2**32, "OMP_NUM_THREADS": 1
 }  # fmt: skip
 ASK_AGAIN = 5.0  # seconds until a run that another sweep holds is looked at again
+PATIENCE = 10.0  # seconds without a result, before a scheduler is asked for its workers
 
 
 @arguments
@@ -110,6 +112,8 @@ def sweep(
     A script that calls this needs ``if __name__ == "__main__":`` around it, as everything that
     starts processes does.
     """
+    if device != "auto":
+        check_device(device)
     settings = Settings() if settings is None else settings
     folder = Path(folder).expanduser().resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -159,7 +163,13 @@ def _connected(
     if isinstance(client, Client):
         return client, 0
     if client is not None:
-        return stack.enter_context(Client(client)), 0
+        try:
+            return stack.enter_context(Client(client)), 0
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                "client must be a Dask client or the address of a scheduler that runs, such as "
+                f"tcp://host:8786; got {client!r} ({error})"
+            ) from error
     if workers is None:
         gpus = torch.cuda.device_count() if device != "cpu" else 0
         workers = gpus or os.cpu_count() or 1
@@ -189,7 +199,7 @@ def _carry_out(
                     client.submit(execute, run, pure=False, **arguments): run for run in elsewhere
                 }
                 elsewhere = []
-            for future in wait(list(pending), return_when="FIRST_COMPLETED").done:
+            for future in _some_done(client, list(pending)):
                 run = pending.pop(future)
                 outcome = _outcome(future, run, folder)
                 if outcome == "busy":
@@ -202,6 +212,23 @@ def _carry_out(
                 time.sleep(ASK_AGAIN)
     finally:
         client.cancel(list(pending))
+
+
+def _some_done(client: Client, pending: list[Future]) -> set[Future]:
+    """Those of ``pending`` that are done, as soon as one is; says so while nobody works on them."""
+    told = False
+    while True:
+        with suppress(TimeoutError):
+            return wait(pending, timeout=PATIENCE, return_when="FIRST_COMPLETED").done
+        about = client.scheduler_info()
+        if not told and not about["workers"]:
+            address = about["address"]
+            warnings.warn(
+                f"the scheduler at {address} has no workers, and {len(pending)} runs wait for one: "
+                f"start some with `dask worker {address}`, or leave client out",
+                stacklevel=2,
+            )
+            told = True
 
 
 def _outcome(future: Future, run: Run, folder: Path) -> Outcome:

@@ -250,7 +250,7 @@ def _shown(value: Any) -> str:
     """A value as a message shows it."""
     if isinstance(value, Tensor):
         dtype = str(value.dtype).removeprefix("torch.")
-        return f"a {dtype} tensor of shape {list(value.shape)}"
+        return f"a tensor, {dtype} of shape {list(value.shape)}"
     if isinstance(value, np.ndarray):
         return f"a NumPy array, {value.dtype} of shape {list(value.shape)}"
     if isinstance(value, nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,12 @@ import numpy as np
 import pytest
 import torch
 from fuzz import end_of
+from jaxtyping import Float
 from models import noisy_pictures
+from torch import Tensor
 
 from mmvae_core import data, metrics, recipes, subsets, sweeps
+from mmvae_core.arguments import ArgumentError, Count, Share, arguments
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.sweeps import Run
@@ -202,3 +205,49 @@ def test_every_public_function_of_numbers_is_called_badly() -> None:
         value = getattr(metrics, name)
         if hasattr(value, "__wrapped__") and name not in left_out:
             assert value.__wrapped__ in called, name
+
+
+@arguments
+def _takes(
+    count: Count = 1,
+    share: Share = 0.5,
+    place: str | Path = "x",
+    rows: Float[Tensor, "N *shape"] | None = None,
+    names: Sequence[str] = (),
+    pair: tuple[int, float] = (1, 2.0),
+    table: Mapping[str, float] | None = None,
+    flag: bool = False,
+) -> tuple[Any, ...]:
+    return count, share, place, names, pair
+
+
+def test_what_fits_comes_in_one_form() -> None:
+    home = Path("~/x").expanduser()
+    got = _takes(np.int64(3), np.float32(0.25), "~/x", torch.zeros(2, 3), ["a"], (1, 1))
+    assert got == (3, 0.25, home, ["a"], (1, 1)) and type(got[0]) is int and type(got[1]) is float
+    assert _takes(place=Path("~/x"))[2] == home
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"count": 1.0}, "_takes: count must be a whole number, at least 1; got 1.0"),
+        ({"share": 1.1}, "share must be a finite number, at least 0, at most 1; got 1.1"),
+        ({"share": NAN}, "share must be a finite number.*got nan"),
+        ({"place": ""}, "place must be a path; got ''"),
+        ({"rows": [1.0]}, r"rows must be a float tensor \[N, \*shape\], or None; got \[1.0\]"),
+        ({"rows": torch.zeros(2).int()}, "rows must be .*; got a tensor, int32 of shape"),
+        ({"rows": torch.zeros(())}, r"rows must be .*; got a tensor, float32 of shape \[\]"),
+        ({"rows": np.zeros(2)}, r"rows must be .*; got a NumPy array, float64 of shape \[2\]"),
+        ({"names": "ab"}, "names must be a sequence of text each; got 'ab'"),
+        ({"names": {"a": 1}}, "names must be a sequence"),
+        ({"pair": (1,)}, "pair must be a sequence"),
+        ({"pair": (1, "2")}, "pair must be a sequence"),
+        ({"table": {"a": "b"}}, "table must be a mapping to a number, or None; got"),
+        ({"flag": 1}, "flag must be True or False; got 1"),
+        ({"flags": True}, "_takes cannot be called like this: .*'flags'"),
+    ],
+)
+def test_what_does_not_fit_is_named(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        _takes(**given)

@@ -33,6 +33,7 @@ from mmvae_core.checkpoints import (
 from mmvae_core.checks import InvalidExpertError, check_present
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.model import MultimodalVAE
+from mmvae_core.model.members import check_data
 
 __all__ = [
     "History",
@@ -340,11 +341,7 @@ def _beta(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
 
 
 def _check_data(model: MultimodalVAE, data: MultimodalDataset, batch_size: int) -> None:
-    shapes = [list(x.shape[1:]) for x in data.x]
-    if shapes != model.spec["shapes"]:
-        raise ValueError(f"the model takes samples of shapes {model.spec['shapes']}; got {shapes}")
-    if list(data.names) != model.names:
-        raise ValueError(f"the model's modalities are {model.names}; got {list(data.names)}")
+    check_data(model.spec, data)
     if len(data) < batch_size:
         raise ValueError(f"batch_size is {batch_size} but there are {len(data)} samples; lower it")
     check_present(data.present, "the data")

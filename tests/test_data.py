@@ -153,7 +153,11 @@ def test_arrays_and_lists_make_the_same_data_as_tensors():
     ("parts", "message"),
     [
         ({"x": ()}, "at least one modality"),
-        ({"x": (VIEW.double(),)}, r"m0 must be uint8 .* got torch.float64\. x\.float\(\)"),
+        ({"x": (VIEW.double(),)}, r"m0 must be uint8 .* got torch.float64 of .*\. x\.float\(\)"),
+        (
+            {"x": (VIEW[:, 0, 0],)},
+            r"\[N, C, H, W\]\) .* got torch.uint8 of shape \[4, 2\]",
+        ),
         ({"x": (VIEW, VIEW[:3])}, r"m1 must have shape \[4, ...\].* got \[3, 1, 2, 2\]"),
         ({"x": (VIEW[:0],)}, r"shape \[N > 0, ...\]"),
         ({"x": (VIEW, VIEW), "names": ("a", "a")}, "2 distinct names"),

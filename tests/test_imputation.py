@@ -39,7 +39,11 @@ def world_of(count: int = COUNT) -> tuple[MultimodalVAE, Any, Any, Tensor]:
             parts = zip(*(part.split(size) for part in (*batch.x, batch.present)), strict=True)
             return [Batch(x=tuple(x), present=present) for *x, present in parts]
 
-        return SimpleNamespace(present=batch.present, batches=batches, label=None, x=batch.x)
+        shapes = [view.shape[1:] for view in batch.x]
+        return SimpleNamespace(
+            present=batch.present, batches=batches, label=None, x=batch.x, names=model.names,
+            shapes=shapes, complete=batch.complete,
+        )  # fmt: skip
 
     model = WORLD.model(recipes.mopoe(3, aggregation="poe_prior_once"))
     return model, as_data(gaps), as_data(whole), which

@@ -330,10 +330,12 @@ def test_mistakes_are_named() -> None:
     data, model = brightness(20), CopyModel()
     with pytest.raises(ValueError, match=r"one classifier is needed for each of .*; got 1"):
         measure(model, data, data, [Judge()], FEW)
-    with pytest.raises(ValueError, match=r"those of the data are \['m0', 'm1'\]"):
+    with pytest.raises(ValueError, match=r"those of the data are m0 \[1, 8, 8\], m1 \[1, 8, 8\]\."):
         measure(model, data, data.modalities([0, 1]), None, FEW)
     gaps = dataclasses.replace(data, present=data.present & (torch.arange(20) > 3)[:, None])
-    with pytest.raises(ValueError, match="measured on complete samples"):
+    with pytest.raises(
+        ValueError, match=r"every modality present; 4 of the 20 lack m0.*complete_cases"
+    ):
         measure(model, data, gaps, None, FEW)
     with pytest.raises(ValueError, match="draws must be a whole number, at least 1; got 0"):
         Settings(draws=0)

@@ -236,10 +236,10 @@ def test_bad_input_says_what_was_expected() -> None:
         metrics.conditional_coherence(model, bare, [Judge()] * 3)
     with pytest.raises(ValueError, match=r"one classifier for each of .*; got 1"):
         metrics.conditional_coherence(model, data, [Judge()])
-    with pytest.raises(ValueError, match="classifiers need labels"):
+    with pytest.raises(ValueError, match="a classifier needs labels"):
         metrics.train_classifiers(bare)
     vectors = replace(data, x=(data.x[0], torch.rand(20, 5), torch.rand(20, 2, 5)))
-    with pytest.raises(ValueError, match=r"judge pictures \[C, H, W\]; m1 has .* shape \[5\]"):
+    with pytest.raises(ValueError, match=r"judges pictures \[C, H, W\]; m1 has .* shape \[5\]"):
         metrics.train_classifiers(vectors)
     hidden = replace(data, present=torch.tensor([[True, False, True]] * 20))
     with pytest.raises(ValueError, match="no sample has the modality m1"):

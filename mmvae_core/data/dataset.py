@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from mmvae_core import subsets
@@ -30,18 +30,43 @@ RESERVED = ("prior", "self")  # what results say instead of a modality
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some samples, ready for a model.
+    """Some samples, ready for a model: what every consumer of data sees.
 
     Args:
-        x: one tensor a modality, floats, pictures in [0, 1]; an absent modality is all zeros.
+        x: one tensor a modality, floats or pictures ``[B, C, H, W]`` as uint8. They become floats
+            in [0, 1], and an absent modality all zeros, whatever stood there.
         present: which modality exists for which sample.
         label: the class of each sample, or None where the data have no classes.
+
+    Raises:
+        ValueError: ``present`` is not one bool a sample and modality, or a view has another type.
+
+    >>> batch = Batch((torch.full((2, 1, 1, 1), 255, dtype=torch.uint8),), torch.eye(2)[:, :1] > 0)
+    >>> batch.x[0].flatten().tolist(), batch.complete
+    ([1.0, 0.0], False)
     """
 
-    x: tuple[Float[Tensor, "B ..."], ...]
+    x: tuple[Shaped[Tensor, "B ..."], ...]
     present: Bool[Tensor, "B M"]
     label: Int[Tensor, " B"] | None = None
     _complete: bool | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        x, present = self.x, self.present
+        sizes = [len(view) for view in x]
+        fits = [[*present.shape] == [size, len(x)] for size in sizes]
+        if present.dtype != torch.bool or not all(fits):
+            raise ValueError(
+                f"present must be a bool tensor [B, {len(x)}], a row a sample and a column a "
+                f"modality; got {present.dtype} {[*present.shape]} and views of {sizes} samples"
+            )
+        x = tuple(_floats(f"x[{m}]", view) for m, view in enumerate(x))
+        # An accelerator is not halted to ask whether there is anything to hide.
+        if not (self._complete or (present.device.type == "cpu" and self.complete)):
+            absent = (~present).unbind(dim=1)
+            x = tuple(v.masked_fill(a.view(-1, *[1] * (v.ndim - 1)), 0.0)
+                      for v, a in zip(x, absent, strict=True))  # fmt: skip
+        object.__setattr__(self, "x", x)  # frozen, but this is part of making it
 
     def __len__(self) -> int:
         return len(self.present)
@@ -168,17 +193,9 @@ class MultimodalDataset:
             IndexError: a position lies outside the data (checked by torch).
         """
         indices = self._positions(indices)
-        present = self.present[indices]
-        views = []
-        for m, view in enumerate(self.x):
-            values = view[indices]
-            if view.dtype == torch.uint8:
-                values = values.float() / WHITE
-            absent = ~present[:, m].view(-1, *[1] * (values.ndim - 1))
-            views.append(values.masked_fill_(absent, 0.0))
+        views = tuple(view[indices] for view in self.x)
         label = None if self.label is None else self.label[indices]
-        known = True if self.complete else None
-        return Batch(x=tuple(views), present=present, label=label, _complete=known)
+        return Batch(views, self.present[indices], label, _complete=self.complete or None)
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """All samples once, in order; the last batch holds what is left.
@@ -217,6 +234,21 @@ class MultimodalDataset:
             present=self.present[:, kept],
         )
 
+    def having(self, name: str) -> MultimodalDataset:
+        """The samples that have this modality.
+
+        Raises ``ValueError`` where there is none.
+        """
+        if self.complete:
+            return self
+        rows = self.present[:, self.names.index(name)].nonzero().flatten()
+        if not len(rows):
+            raise ValueError(
+                f"no sample has the modality {name}: there is nothing to look at or to learn from; "
+                "data.modalities([...]) takes the others"
+            )
+        return self.subset(rows)
+
     def _positions(self, indices: Tensor) -> Int[Tensor, " B"]:
         indices = torch.as_tensor(indices, device=self.device)
         if indices.ndim != 1 or indices.is_floating_point() or indices.dtype == torch.bool:
@@ -225,6 +257,23 @@ class MultimodalDataset:
                 f"of a mask); got {indices.dtype} with shape {list(indices.shape)}"
             )
         return indices
+
+
+def _is_picture(view: Tensor) -> bool:
+    """Whether these are pictures as bytes. A one-hot text of bytes is none, and no 255th of one."""
+    return view.dtype == torch.uint8 and view.ndim == 4
+
+
+def _floats(name: str, view: Tensor) -> Tensor:
+    """A view as floats, pictures in [0, 1]."""
+    if _is_picture(view):
+        return view.float() / WHITE
+    if not view.is_floating_point():
+        raise ValueError(
+            f"{name} must hold floats, or a picture [B, C, H, W] as uint8; got {view.dtype} of "
+            f"shape {[*view.shape]}. x.float() makes it floats"
+        )
+    return view
 
 
 def _tensor(name: str, values: Any) -> Tensor:
@@ -272,15 +321,16 @@ def _names(names: Any, count: int) -> tuple[str, ...]:
 def _check_views(x: tuple[Tensor, ...], names: tuple[str, ...]) -> None:
     """Views: uint8 or float32, equally many samples."""
     for label, view in zip(names, x, strict=True):
-        if view.dtype not in (torch.uint8, torch.float32):
-            raise ValueError(
-                f"{label} must be uint8 with values 0..{WHITE} (pictures) or float32 (anything "
-                f"else); got {view.dtype}. x.float() makes it float32"
-            )
         if view.ndim < 2 or len(view) != len(x[0]) or view.numel() == 0:
             raise ValueError(
                 f"{label} must have shape [{len(x[0]) or 'N > 0'}, ...], one row a sample as in "
                 f"{names[0]}, and none of its sizes 0; got {list(view.shape)}"
+            )
+        if view.dtype != torch.float32 and not _is_picture(view):
+            raise ValueError(
+                f"{label} must be uint8 with values 0..{WHITE} (pictures [N, C, H, W]) or float32 "
+                f"(anything else); got {view.dtype} of shape {[*view.shape]}. x.float() makes it "
+                "float32"
             )
 
 

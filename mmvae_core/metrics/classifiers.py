@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from mmvae_core.arguments import Count, Seed, arguments
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.data.files import cached, fingerprint
+from mmvae_core.metrics.walk import check_pictures, labels_of
 
 __all__ = ["Classifier", "train_classifiers"]
 
@@ -36,8 +37,8 @@ class Classifier(nn.Module):
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``[B, classes]``."""
-        return self.body(x)
+        """Logits ``[B, classes]``; ``ValueError`` where ``x`` are other pictures."""
+        return self.body(self._checked(x))
 
     def features(self, x: Tensor) -> Tensor:
         """The means of the 64 channels of the last convolution, ``[B, 64]``, none negative."""
@@ -46,8 +47,17 @@ class Classifier(nn.Module):
     def features_and_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Both in one pass."""
         # Channels last: a third faster on a processor.
-        maps = self.body[:CONVOLUTIONS](x.contiguous(memory_format=torch.channels_last))
+        x = self._checked(x).contiguous(memory_format=torch.channels_last)
+        maps = self.body[:CONVOLUTIONS](x)
         return maps.mean(dim=(2, 3)), self.body[CONVOLUTIONS:](maps)
+
+    def _checked(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != self.body[0].in_channels:
+            raise ValueError(
+                f"this classifier judges pictures with {self.body[0].in_channels} channels; got "
+                f"{list(x.shape)}. Classifiers stand in the order of the modalities"
+            )
+        return x
 
 
 @arguments
@@ -73,20 +83,14 @@ def train_classifiers(
     Source: the coherence judges of arXiv 2105.02470 and 2505.01134 (appendix D.2), with an
     architecture of our own, the same for every modality.
     """
-    if data.label is None:
-        raise ValueError("classifiers need labels; this data set has none")
-    classes = int(data.label.max()) + 1
+    classes = int(labels_of(data, "a classifier").max()) + 1
     result = []
-    for m, (name, shape) in enumerate(zip(data.names, data.shapes, strict=True)):
-        if len(shape) != 3:
-            raise ValueError(
-                f"classifiers judge pictures [C, H, W]; {name} has samples of shape {list(shape)}. "
-                "Give measure() a module of your own for it, from a batch to logits [B, classes]"
-            )
-        rows = data.present[:, m].nonzero().flatten()
-        if not len(rows):
-            raise ValueError(f"no sample has the modality {name}: there is nothing to learn from")
-        own = data.modalities([name]).subset(rows)
+    check_pictures(
+        data, "a classifier judges",
+        "Give measure() a module of your own for it, from a batch to logits [B, classes]",
+    )  # fmt: skip
+    for name, shape in zip(data.names, data.shapes, strict=True):
+        own = data.modalities([name]).having(name)
         device = own.device
         with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
             torch.manual_seed(seed)

@@ -13,10 +13,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmvae_core.arguments import NotNegative, Seed, arguments
+from mmvae_core.checks import check_present
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.distributions import ClusterPrior, standard_noise
 from mmvae_core.metrics.walk import seeded
 from mmvae_core.model import MultimodalVAE
+from mmvae_core.model.members import check_data
 
 __all__ = ["assign_clusters", "prune_clusters"]
 
@@ -95,9 +97,8 @@ def _draws(
         raise ValueError(
             f"clusters need a model with a mixture prior (recipe cmvae); got {model.recipe.name}"
         )
-    if not data.present.any(dim=1).all():
-        empty = (~data.present.any(dim=1)).nonzero().flatten().tolist()
-        raise ValueError(f"samples {empty[:10]} have no modality present and so no cluster")
+    check_data(model.spec, data)
+    check_present(data.present, "the data")
     model.eval()
     generator = seeded(model, seed)
     draws = []

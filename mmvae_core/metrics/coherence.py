@@ -15,7 +15,7 @@ from mmvae_core.arguments import Count, Seed, arguments
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.metrics.estimate import PRIOR, Estimate, Measurement, nested
 from mmvae_core.metrics.frechet import Features
-from mmvae_core.metrics.walk import Accumulator, Encoded, seeded, walk
+from mmvae_core.metrics.walk import Accumulator, Encoded, labels_of, seeded, walk
 from mmvae_core.model import MultimodalVAE
 
 __all__ = ["Judged", "accuracies", "average", "conditional_coherence", "unconditional_coherence"]
@@ -83,8 +83,7 @@ def conditional_coherence(
 
     Source: arXiv 2505.01134, appendix D.2; :func:`average` gives the papers' single number.
     """
-    if data.label is None:
-        raise ValueError("coherence needs labels; this data set has none")
+    labels_of(data, "coherence")
     judged, rows = _judged(model, classifiers), subsets.powerset(len(model.names))
     found = walk(model, data, [judged], rows, generator=seeded(model, seed))
     return nested((row for row in found if row.given), "given", "generated")
@@ -114,9 +113,11 @@ def average(coherence: dict[str, dict[str, Estimate]]) -> float:
 
 @arguments
 def accuracies(classifiers: Sequence[nn.Module], data: MultimodalDataset) -> list[float]:
-    """Share of real observations that each classifier gets right: the ceiling of coherence."""
-    if data.label is None:
-        raise ValueError("accuracy needs labels; this data set has none")
+    """Share of real observations that each classifier gets right: the ceiling of coherence.
+
+    A classifier is asked of the samples that have its modality; ``ValueError`` where there is none.
+    """
+    labels_of(data, "accuracy")
     judged = Judged(_each(data.names, classifiers))
     judged.look_at(data)
     return [row.value for row in judged.rows()]

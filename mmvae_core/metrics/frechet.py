@@ -44,11 +44,20 @@ from mmvae_core.arguments import Count, Seed, arguments
 from mmvae_core.checks import check_numbers
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.metrics.estimate import PRIOR, Estimate, Measurement, nested
-from mmvae_core.metrics.walk import Accumulator, seeded, walk
+from mmvae_core.metrics.walk import (
+    Accumulator,
+    check_complete,
+    check_few,
+    check_pictures,
+    seeded,
+    walk,
+)
 from mmvae_core.model import MultimodalVAE
+from mmvae_core.model.members import check_data
 
 __all__ = [
     "BLOCKS",
+    "LEAST",
     "Extractor",
     "FeatureStatistics",
     "Features",
@@ -61,6 +70,7 @@ __all__ = [
 Extractor: TypeAlias = Callable[[Tensor], Tensor]
 
 BLOCKS = 10  # the jackknife's; even, as the floor is taken between the even and the odd ones
+LEAST = 4  # real pictures: two halves for the floor, each with a covariance
 MEMORY = 4 * 2**30  # bytes that the statistics of several subsets may take at once
 
 
@@ -248,8 +258,8 @@ class Features(Accumulator):
         return self.extractors
 
     def look(self, given: str, made: Mapping[str, Tensor], label: Tensor | None) -> None:
-        for name, extract in self.extractors.items():
-            self.add_vectors(given, name, extract(made[name]))
+        for name in [name for name in made if name in self.extractors]:
+            self.add_vectors(given, name, self.extractors[name](made[name]))
 
     def add_vectors(self, given: str, name: str, features: Float[Tensor, "N F"]) -> None:
         """Take in the features of pictures of modality ``name``."""
@@ -303,8 +313,8 @@ def frechet_distance(
         and under ``""`` the floor, the distance between two halves of the real pictures.
 
     Raises:
-        ValueError: a sample lacks a view, there is not one extractor a modality, or a modality
-            has no pictures.
+        ValueError: a sample lacks a view, there are fewer than 4 samples or 2 draws, there is not
+            one extractor a modality, or a modality has no pictures.
 
     The features' units are the extractor's: distances by different extractors do not compare, and
     only those by Inception-v3 are FID.
@@ -313,14 +323,11 @@ def frechet_distance(
     each = [*extractors] if isinstance(extractors, Sequence) else [extractors] * len(names)
     if len(each) != len(names):
         raise ValueError(f"one extractor is needed, or one for each of {names}; got {len(each)}")
-    if not data.complete:
-        raise ValueError(
-            "the distance needs samples with every modality present, to generate from; "
-            "data.complete_cases(data) takes those that are complete"
-        )
-    flat = [name for name, shape in zip(names, data.shapes, strict=True) if len(shape) != 3]
-    if flat:
-        raise ValueError(f"features are taken of pictures [C, H, W]; {flat} have none")
+    check_data(model.spec, data)
+    check_complete(data, "the Fréchet distance")
+    check_pictures(data, "features are taken of", "imputation_error takes other views")
+    check_few(data, LEAST, "the Fréchet distance, with its floor,")
+    _check_count(count)
     rows = subsets.powerset(len(names)) if given is None else given
     features = Features("distance", dict(zip(names, each, strict=True)))
     features.look_at(data)
@@ -357,7 +364,7 @@ def quality_gap(
     Args:
         models: by their number of modalities, the VAE's among them.
         vae: the model of that one modality, which is the one that is looked at.
-        data: real samples with every modality of every model.
+        data: real samples, with every modality of every model; those with the VAE's count.
         extractor: from this modality's pictures to features.
         given: ``"prior"``, or ``"self"``: pictures made from the modality itself.
         count: draws from the prior.
@@ -381,15 +388,13 @@ def quality_gap(
     lacking = [num for num, model in models.items() if name not in model.names]
     if lacking:
         raise ValueError(f"the models of {lacking} modalities lack the VAE's {name}")
-    for model in models.values():
-        order = list(data.modalities(model.names).names)
-        if order != list(model.names):
-            raise ValueError(
-                f"a model's modalities must be in the order of the data, {order}; "
-                f"got {list(model.names)}"
-            )
+    for model in [vae, *models.values()]:
+        check_data(model.spec, data.modalities(model.names))
+    _check_count(count)
+    shown = data.having(name)
+    check_few(shown, 2, "the gap")
     features = Features("", {name: extractor})
-    features.look_at(data.modalities([name]))
+    features.look_at(shown.modalities([name]))
     real = features.statistics["", name]
 
     def painted(model: MultimodalVAE) -> FeatureStatistics:
@@ -398,8 +403,8 @@ def quality_gap(
         if given == PRIOR:
             walk(model, None, [features], generator=generator, from_prior=count)
         else:
-            own = subsets.mask([name], model.names)[None]
-            walk(model, data.modalities(model.names), [features], own, generator=generator)
+            rows = subsets.mask([name], model.names)[None]
+            walk(model, shown.modalities(model.names), [features], rows, generator=generator)
         (made,) = features.statistics.values()
         return made
 
@@ -409,6 +414,11 @@ def quality_gap(
         gaps = _leave_one_out(real, made) - base
         result[num] = _jackknifed(gaps, min(real.count, made.count))
     return result
+
+
+def _check_count(count: int) -> None:
+    if count < 2:
+        raise ValueError(f"count must be at least 2, draws with a covariance; got {count}")
 
 
 def _factor(cov: Tensor) -> Tensor:

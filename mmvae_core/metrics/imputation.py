@@ -35,8 +35,9 @@ from mmvae_core.distributions import Posterior, event_log_prob, standard_noise
 from mmvae_core.metrics.calibration import LEVELS, Number, covered
 from mmvae_core.metrics.coherence import judges_of
 from mmvae_core.metrics.estimate import Estimate, nested
-from mmvae_core.metrics.walk import Accumulator, Encoded, seeded, walk
+from mmvae_core.metrics.walk import Accumulator, Encoded, labels_of, seeded, walk
 from mmvae_core.model import MultimodalVAE
+from mmvae_core.model.members import check_data
 
 __all__ = [
     "Imputation",
@@ -202,8 +203,7 @@ def imputation_coherence(
     Raises:
         ValueError: no labels, not one classifier a modality, or as :func:`imputation_error`.
     """
-    if complete.label is None:
-        raise ValueError("coherence needs labels; the complete data have none")
+    labels_of(complete, "coherence")
     judges = judges_of(model, classifiers)
 
     def score(views: Hidden) -> dict[str, Tensor]:
@@ -307,8 +307,8 @@ def imputed(
     Returns:
         ``{modality: [B, ...]}``.
     """
-    result = {name: x.clone() for name, x in zip(model.names, batch.x, strict=True)}
     q, generator = model.eval().posterior(batch), seeded(model, seed)
+    result = {name: x.clone() for name, x in zip(model.names, batch.x, strict=True)}
     for m, rows, likelihood in _mixtures(model, q, ~batch.present, draws, generator):
         result[model.names[m]][rows] = likelihood.mean.mean(dim=0).to(batch.x[m].dtype)
     return result
@@ -329,6 +329,7 @@ def _scored(
             "complete must hold the samples of data, row for row, with no view less; got presence "
             f"of shape {list(here.shape)} for data and {list(there.shape)} for complete"
         )
+    check_data(model.spec, complete)
     if here.equal(there):
         raise ValueError(
             "no view is hidden, so there is nothing to impute; data.hide_at_random hides some"

@@ -27,7 +27,7 @@ from mmvae_core.arguments import Count, Seed, arguments
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.distributions import Posterior, StandardPrior
 from mmvae_core.metrics.estimate import Estimate, nested
-from mmvae_core.metrics.walk import Accumulator, Encoded, seeded, walk
+from mmvae_core.metrics.walk import Accumulator, Encoded, check_complete, seeded, walk
 from mmvae_core.model import MultimodalVAE
 
 __all__ = [
@@ -116,8 +116,7 @@ def log_likelihoods(
     joint log-likelihood. The CoDE-VAE authors' code averages over different samples (it lays
     draws out as [n, N] and reshapes to [N, n]); here a sample keeps its column.
     """
-    if not data.present.all():
-        raise ValueError("the joint log-likelihood needs samples with every modality present")
+    check_complete(data, "the joint log-likelihood")
     if draws < 1:
         raise ValueError(f"draws must be at least 1; got {draws}")
     rows = subsets.powerset(len(model.names)) if proposals is None else proposals

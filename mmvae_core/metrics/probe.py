@@ -11,7 +11,7 @@ from mmvae_core import subsets
 from mmvae_core.arguments import Count, Seed, arguments
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.metrics.estimate import Estimate
-from mmvae_core.metrics.walk import Accumulator, Encoded, encoded, walk
+from mmvae_core.metrics.walk import Accumulator, Encoded, encoded, labels_of, walk
 from mmvae_core.model import MultimodalVAE
 
 __all__ = ["Probes", "linear_accuracy"]
@@ -35,13 +35,12 @@ class Probes(Accumulator):
         count: int = TRAIN_LATENTS,
         seed: int = 0,
     ) -> None:
-        if train.label is None:
-            raise ValueError("linear classification needs labels; the data have none")
+        label = labels_of(train, "linear classification")
         if not 1 <= count <= len(train):
             raise ValueError(f"count must lie in 1..{len(train)}; got {count}")
         chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:count]
         parts = [seen.posterior.mean for seen in encoded(model, train.subset(chosen), rows)]
-        labels = train.label[chosen.to(train.label.device)].cpu().numpy()
+        labels = label[chosen.to(label.device)].cpu().numpy()
         if len(set(labels)) < 2:
             raise ValueError(
                 f"linear classification needs samples of two classes; all {count} are of class "
@@ -85,8 +84,7 @@ def linear_accuracy(
 
     Source: arXiv 2505.01134, appendix D.2 (scikit-learn, lbfgs, 3000 iterations).
     """
-    if test.label is None:
-        raise ValueError("linear classification needs labels; the data have none")
+    labels_of(test, "linear classification")
     rows = subsets.powerset(len(model.names))
     probes = Probes(model, train, rows, count=count, seed=seed)
     return {row.given: row.estimate for row in walk(model, test, [probes], rows)}

@@ -33,7 +33,7 @@ from mmvae_core.metrics.coherence import (
     unconditional_coherence,
 )
 from mmvae_core.metrics.estimate import Measurement
-from mmvae_core.metrics.frechet import Extractor, Features, frechet_distance
+from mmvae_core.metrics.frechet import LEAST, Extractor, Features, frechet_distance
 from mmvae_core.metrics.imputation import (
     Imputation,
     Reconstruction,
@@ -42,14 +42,14 @@ from mmvae_core.metrics.imputation import (
     reconstruction_error,
 )
 from mmvae_core.metrics.likelihood import ImportanceSampling, joint_log_likelihood
-from mmvae_core.metrics.probe import Probes, linear_accuracy
-from mmvae_core.metrics.walk import Accumulator, Encoded, seeded, walk
+from mmvae_core.metrics.probe import TRAIN_LATENTS, Probes, linear_accuracy
+from mmvae_core.metrics.walk import Accumulator, Encoded, check_complete, check_few, seeded, walk
 from mmvae_core.metrics.weights import objective_weights
 from mmvae_core.model import MultimodalVAE
+from mmvae_core.model.members import check_data
 
 __all__ = ["VERSION", "Measurement", "Settings", "evaluate", "measure", "provenance", "write_json"]
 
-LEAST = 4  # test samples: two halves, each with a covariance
 VERSION = 1  # of the definitions behind measure(); raise it with any change of what a row means
 
 
@@ -221,21 +221,10 @@ def _check(
     classifiers: Sequence[nn.Module] | None,
 ) -> None:
     for data in (train, test):
-        if list(data.names) != list(model.names):
-            raise ValueError(
-                f"the model's modalities are {list(model.names)}; those of the data are "
-                f"{list(data.names)}. data.modalities([...]) takes some of them"
-            )
-    if not test.complete:
-        raise ValueError(
-            "a model is measured on complete samples, whose views it hides by itself; "
-            "data.complete_cases(test) takes those that are complete"
-        )
-    if classifiers is not None and len(test) < LEAST:
-        raise ValueError(
-            f"Fréchet distances and their floor need at least {LEAST} test samples; got "
-            f"{len(test)}. classifiers=None leaves them out"
-        )
+        check_data(model.spec, data)
+    check_complete(test, "measure, which hides views by itself,")
+    if classifiers is not None:
+        check_few(test, LEAST, "the Fréchet distance, which classifiers=None leaves out,")
     if classifiers is not None and len(classifiers) != len(model.names):
         raise ValueError(
             f"one classifier is needed for each of {model.names}; got {len(classifiers)}"
@@ -264,7 +253,9 @@ def evaluate(
     """
     few = test.subset(slice(0, likelihood_samples))
     result: dict[str, Any] = {
-        "linear_accuracy": linear_accuracy(model, train, test, seed=seed),
+        "linear_accuracy": linear_accuracy(
+            model, train, test, count=min(TRAIN_LATENTS, len(train)), seed=seed
+        ),
         "log_likelihood_nats": joint_log_likelihood(model, few, draws=draws, seed=seed),
         "log_likelihood_draws": draws,
     }

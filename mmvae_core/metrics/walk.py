@@ -12,17 +12,30 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Int, Shaped
 from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
 from mmvae_core import subsets
+from mmvae_core.checks import check_present
 from mmvae_core.data.dataset import Batch, MultimodalDataset
 from mmvae_core.distributions import Posterior
 from mmvae_core.metrics.estimate import PRIOR, Measurement, mean_estimate
 from mmvae_core.model import Experts, MultimodalVAE
+from mmvae_core.model.members import check_data
 
-__all__ = ["BATCH", "Accumulator", "Encoded", "encoded", "seeded", "walk"]
+__all__ = [
+    "BATCH",
+    "Accumulator",
+    "Encoded",
+    "check_complete",
+    "check_few",
+    "check_pictures",
+    "encoded",
+    "labels_of",
+    "seeded",
+    "walk",
+]
 
 BATCH = 256
 
@@ -87,9 +100,10 @@ class Accumulator:
 
     @torch.no_grad()
     def look_at(self, data: MultimodalDataset) -> None:
-        """Look at the real pictures of the data set, which are given nothing."""
-        for batch in data.batches(BATCH):
-            self.look("", dict(zip(data.names, batch.x, strict=True)), batch.label)
+        """Look at the real views of the data set, those that are there; they are given nothing."""
+        for name in data.names:
+            for batch in data.modalities([name]).having(name).batches(BATCH):
+                self.look("", {name: batch.x[0]}, batch.label)
 
     def add(self, metric: str, given: str, generated: str, values: Shaped[Tensor, " N"]) -> None:
         """Keep the values of so many samples; True and False are hits and misses."""
@@ -106,6 +120,11 @@ def encoded(
 ) -> Iterator[Encoded]:
     """The data, batch by batch, with the posteriors of these subsets; None: of all that each sample
     has."""
+    check_data(model.spec, data)
+    if rows is None:
+        check_present(data.present, "the data")
+    else:
+        check_complete(data, "the posterior of a subset", rows.any(dim=0))
     model.eval()
     wanted = subsets.full(len(model.names)) if rows is None else rows
     given = {subsets.name(row, model.names): row for row in wanted}
@@ -167,6 +186,44 @@ def walk(
                 accumulator.look(PRIOR, made, None)
             bar.update(size)
     return (row for accumulator in accumulators for row in accumulator.rows())
+
+
+def check_complete(
+    data: MultimodalDataset, what: str, modalities: Bool[Tensor, " M"] | None = None
+) -> None:
+    """Raise ``ValueError`` where samples lack one of the modalities, by default of all."""
+    for m, name in enumerate(() if data.complete else data.names):
+        asked = modalities is None or bool(modalities[m])
+        if asked and (count := int((~data.present[:, m]).sum())):
+            raise ValueError(
+                f"{what} needs samples with every modality present; {count} of the {len(data)} "
+                f"lack {name}. data.complete_cases(data) takes those that are complete"
+            )
+
+
+def check_few(data: MultimodalDataset, least: int, what: str) -> None:
+    """Raise ``ValueError`` where there are fewer samples than ``least``."""
+    if len(data) < least:
+        raise ValueError(f"{what} needs at least {least} test samples; got {len(data)}")
+
+
+def check_pictures(data: MultimodalDataset, what: str, instead: str) -> None:
+    """Raise ``ValueError`` where a modality has no pictures."""
+    for name, shape in zip(data.names, data.shapes, strict=True):
+        if len(shape) != 3:
+            raise ValueError(
+                f"{what} pictures [C, H, W]; {name} has samples of shape {list(shape)}. {instead}"
+            )
+
+
+def labels_of(data: MultimodalDataset, what: str) -> Int[Tensor, " N"]:
+    """The labels; ``ValueError`` where there are none."""
+    if data.label is None:
+        raise ValueError(
+            f"{what} needs labels, which {data.name!r} has not; "
+            "dataclasses.replace(data, label=...) gives it some"
+        )
+    return data.label
 
 
 def seeded(model: MultimodalVAE, seed: int) -> Generator:

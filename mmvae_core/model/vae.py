@@ -30,7 +30,7 @@ from mmvae_core.distributions import (
     standard_noise,
 )
 from mmvae_core.learned import ExpertGate
-from mmvae_core.model.members import members_of
+from mmvae_core.model.members import check_batch, members_of
 from mmvae_core.objectives import Experts, consensus
 from mmvae_core.recipes import MixtureOfExperts, Recipe
 from mmvae_core.tableau import AnyTableau, sent
@@ -168,7 +168,11 @@ class MultimodalVAE(nn.Module):
         return self.experts(batch)[:2]
 
     def experts(self, batch: Batch) -> Experts:
-        """All that the encoders say; an absent modality is not looked at."""
+        """All that the encoders say; an absent modality is not looked at.
+
+        Raises ``ValueError`` where the batch has other shapes than the model.
+        """
+        check_batch(self.spec, batch)
         to_scale = SCALES[self.spec["scale"]]
         locs, scales = [], []
         for m, (encoder, x) in enumerate(zip(self.encoders, batch.x, strict=True)):

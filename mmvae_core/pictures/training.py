@@ -40,11 +40,18 @@ REACH = 3.0  # standard deviations to either side of a traversal
 def mosaic(rows: Sequence[Tensor]) -> np.ndarray:
     """Rows of pictures ``[N, C, H, W]`` in [0, 1] as one image ``[height, width, 3]``, framed.
 
-    Grey pictures become three equal channels.
+    Grey pictures become three equal channels. Raises ``ValueError`` where rows are none, or of
+    several sizes.
 
     >>> mosaic([torch.zeros(4, 1, 8, 8)] * 2).shape  # two pixels of white right of and below each
     (20, 40, 3)
     """
+    shapes = [list(row.shape) for row in rows]
+    if not all(len(s) == 4 and s[1] in (1, 3) and s[2:] == shapes[0][2:] for s in shapes):
+        raise ValueError(
+            "a mosaic needs rows of pictures [N, C, H, W] of one size, grey or in colour (C 1 or "
+            f"3); got {shapes}. model.generate gives other views as numbers"
+        )
     colours = [row.detach().cpu().float().clamp(0, 1).expand(-1, 3, -1, -1) for row in rows]
     framed = [pad(row, (0, GAP, 0, GAP), value=1.0) for row in colours]
     return torch.cat([torch.cat([*row], dim=2) for row in framed], dim=1).permute(1, 2, 0).numpy()

@@ -27,7 +27,18 @@ from typing import Any
 
 ENDS = ("clear", "unclear", "right", "silent", "hangs")
 SECONDS = 30
-EXPECTED = ("must", "need", "expect", "has to", "have to", "is not", "not a", "cannot", "no such")
+EXPECTED = (
+    "must",
+    "need",
+    "expect",
+    "has to",
+    "have to",
+    "is not",
+    "not a",
+    "cannot",
+    "no such",
+    "there is no",
+)
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,8 @@ def read(source: str | Path, keys: Iterable[str] | None = None) -> pd.DataFrame:
         ValueError: the file is damaged. In a folder a damaged file costs a warning.
     """
     source = Path(source).expanduser()
-    table = _folder_table(source) if source.is_dir() or not source.exists() else _read(source)
+    of_a_sweep = not source.exists() or (source.is_dir() and source.suffix != ".parquet")
+    table = _folder_table(source) if of_a_sweep else _read(source)
     frame = table.to_pandas()
     if keys is not None:
         frame = frame[frame["key"].isin(list(keys))].reset_index(drop=True)

@@ -316,10 +316,8 @@ def score_sheet(results: Results, scores: Sequence[str], by: Sequence[str] = ("r
     return Sheet([*by, *(known_score(name).label for name in scores)], rows)
 
 
-STEP_TIME = {
-    "library": str, "precision": str, "recipe": str, "modalities": int, "seconds": (float, None),
-    "peak_memory_mib": (float, None),
-}  # fmt: skip
+STEP = {"library": str, "precision": str, "recipe": str, "modalities": int}
+STEP_TIME = {"seconds": (float, None), "peak_memory_mib": (float, None)}
 MADE_WITH = {"accelerator": (str, None)}
 GPU_STEP = {
     "milliseconds": {"code_vae": float, "mopoe": float}, "code_over_poe": [float],
@@ -337,9 +335,12 @@ class Speed(NamedTuple):
 def speed(path: str | Path) -> dict[str, Speed]:
     """The step times kept in figures/recipe_speed.json, this library's in float32, by recipe."""
     found: dict[str, Speed] = {}
-    for row in read_json(path, {"rows": [STEP_TIME]})["rows"]:
+    for n, row in enumerate(read_json(path, {"rows": [STEP]})["rows"]):
         ours = (row["library"], row["precision"]) == ("ours", "float32")
-        if ours and row["seconds"] is not None:
+        if not ours or "error" in row:
+            continue
+        check_form(row, STEP_TIME, f"{path}: ['rows'][{n}]")
+        if row["seconds"] is not None:
             recipe = found.setdefault(row["recipe"], Speed({}, {}))
             recipe.seconds[row["modalities"]] = row["seconds"]
             recipe.memory[row["modalities"]] = row["peak_memory_mib"]
@@ -356,8 +357,13 @@ def gpu_steps(path: str | Path) -> Sheet:
     rows = [["theirs", "A100", f"{code:g}", f"{poe:g}", f"{code / poe:.2f}", "", ""]]
     stored = read_json(path, {"made_with": MADE_WITH}) if Path(path).exists() else {}
     for precision in ("float32", "bfloat16"):
-        if part := stored.get(precision):
+        if precision in stored:
+            part = stored[precision]
             check_form(part, GPU_STEP, f"{path}: {precision}")
+            if not part["code_over_poe"]:
+                raise ValueError(
+                    f"{path}: code_over_poe of {precision} must have numbers; got none"
+                )
             ms = part["milliseconds"]
             rows.append([
                 f"ours, {precision}", stored["made_with"]["accelerator"] or "processor",

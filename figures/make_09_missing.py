@@ -11,7 +11,6 @@ repeated; delete the file to start anew.
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from mmvae_core import data as datasets
 from mmvae_core import metrics, recipes, subsets
 from mmvae_core.data import MultimodalDataset
+from mmvae_core.files import read_json
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.training import TrainConfig, fit
 
@@ -134,7 +134,7 @@ def _mean(estimates: dict[str, metrics.Estimate]) -> float:
 
 def measure() -> None:
     """All runs that are not in the file yet."""
-    done = json.loads(TARGET.read_text(encoding="utf-8"))["runs"] if TARGET.exists() else []
+    done = read_json(TARGET, {"runs": [dict]})["runs"] if TARGET.exists() else []
     known = [
         {key: run[key] for key in ("recipe", "rate", "complete_cases", "seed")} for run in done
     ]

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import pickle
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import Tensor
 
 from mmvae_core.arguments import arguments
 from mmvae_core.data.dataset import MultimodalDataset
-from mmvae_core.files import digest_of, regular, replacing
+from mmvae_core.files import check_form, check_zip, digest_of, regular, replacing
 from mmvae_core.model import MultimodalVAE
 
 __all__ = [
@@ -28,7 +28,20 @@ __all__ = [
 ]
 
 FORMAT = 4  # of checkpoints; raised when their content changes
+MODEL = {"format": int, "spec": str, "model": {...: Tensor}}
+STATE = {
+    "optimizer": {"state": dict, "param_groups": list}, "noise": Tensor, "rows": Tensor,
+    "epoch": int, "step": int, "best": Real, "sums": {...: (Tensor, float)}, "config": str,
+    "device": str,
+    "history": {"epochs": [{...: float}], "steps": list},
+}  # fmt: skip
 RENAMED = {"mixture_logits": "pi.logits", "baseline": "pi.baseline"}  # since format 2
+
+
+class CheckpointError(ValueError):
+    """A file is no checkpoint, is damaged, or is not of the run that is to go on."""
+
+
 # Where the weights of a model started that has been trained here, and what they were at the end.
 _STARTS: WeakKeyDictionary[MultimodalVAE, tuple[str, str]] = WeakKeyDictionary()
 
@@ -58,7 +71,9 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
     """
     path = Path(path).expanduser()
     if not path.exists():
-        raise FileNotFoundError(f"no checkpoint at {path}; train with folder={str(path.parent)!r}")
+        raise FileNotFoundError(
+            f"there is no checkpoint at {path}; train with folder={str(path.parent)!r}"
+        )
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
@@ -66,23 +81,23 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
             f"device must be one that torch can use here, such as 'cpu'; got {str(device)!r} "
             f"({str(error).splitlines()[0][:120]})"
         ) from error
+    path = regular(path)
     try:
-        with zipfile.ZipFile(regular(path)) as file:
-            if (part := file.testzip()) is not None:  # torch does not compare the checksums
-                raise zipfile.BadZipFile(f"the checksum of its part {part} is another")
+        check_zip(path)
         content = torch.load(path, map_location=device, weights_only=True)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        raise ValueError(
-            f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0][:200]}); it is "
+    except Exception as error:  # of many kinds
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint ({brief(error)}); it is "
             "damaged or something else. Copy it again from where it came, or train again in "
             "another folder"
         ) from error
     if not isinstance(content, dict) or content.get("format") not in (2, 3, FORMAT):
         found = content.get("format") if isinstance(content, dict) else None
-        raise ValueError(
+        raise CheckpointError(
             f"{path} must be a checkpoint of format 2 to {FORMAT}, as save_checkpoint writes it; "
             f"got {f'format {found}' if found else 'something else'}"
         )
+    check_form(content, MODEL, f"{path}:")
     if content["format"] == 2:
         content["model"] = {RENAMED.get(k, k): value for k, value in content["model"].items()}
     return content
@@ -91,11 +106,29 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
 @arguments
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> MultimodalVAE:
     """The trained model of a checkpoint (``last.pt`` or ``best.pt``)."""
-    content = load_checkpoint(path, device)
-    dtype = content["model"]["modality_weights"].dtype
-    model = MultimodalVAE.from_spec(json.loads(content["spec"])).to(device, dtype)
-    model.load_state_dict(content["model"])
+    return model_of(load_checkpoint(path, device), path, device)
+
+
+def model_of(
+    content: Mapping[str, Any], path: str | Path, device: str | torch.device = "cpu"
+) -> MultimodalVAE:
+    """The model that a checkpoint holds; ``path`` is for messages."""
+    try:
+        dtype = content["model"]["modality_weights"].dtype
+        model = MultimodalVAE.from_spec(json.loads(content["spec"])).to(device, dtype)
+        model.load_state_dict(content["model"])
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} must hold a model that can be built here, and does not ({brief(error)}). Copy "
+            "it again from where it came, or train again in another folder"
+        ) from error
     return model.eval()
+
+
+def brief(error: BaseException) -> str:
+    """The beginning of what an error says."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (" ".join(lines) or type(error).__name__)[:200]
 
 
 def origin_of(
@@ -142,37 +175,60 @@ def check_same_run(
     """
     advice = "choose another folder, or delete this one to start anew"
     if "optimizer" not in saved:
-        raise ValueError(
-            f"{path} holds a model and not the state of its training, as best.pt does, so that no "
-            f"run can go on from it: {advice}"
+        raise CheckpointError(
+            f"{path} holds a model and not the state of its training, as best.pt does, which a run "
+            f"needs to go on: {advice}"
         )
+
+    check_form(saved, STATE, f"{path}:")
 
     def compare(there: dict[str, Any], here: dict[str, Any], problem: str) -> None:
         keys = [key for key in here | there if there.get(key) != here.get(key)]
         if keys:
             was, now = ([part.get(key) for key in keys] for part in (there, here))
-            raise ValueError(
-                f"{path} {problem} {', '.join(keys)} (there {was}, here {now}); {advice}"
+            raise CheckpointError(
+                f"{path} must be of this run, and {problem} {', '.join(keys)} (there {was}, here "
+                f"{now}); {advice}"
             )
 
     here = json.loads(json.dumps(model.spec))
-    compare(json.loads(saved["spec"]), here, "belongs to another model, with another")
-    before = json.loads(saved["config"])
+    compare(_parsed(saved, "spec", path), here, "belongs to another model, with another")
+    tensors = {name: list(value.shape) for name, value in model.state_dict().items()}
+    held = {name: list(value.shape) for name, value in saved["model"].items()}
+    compare(held, tensors, "holds other tensors:")
+    before = _parsed(saved, "config", path)
     compare(
         {name: before.get(name) for name in settings}, dict(settings), "was trained with another"
     )
     if saved["device"] != model.device.type:
-        raise ValueError(
+        raise CheckpointError(
             f"{path} was trained on {saved['device']}, the model is on {model.device.type}; noise "
             f"differs between them, so the run cannot go on there: {advice}"
         )
     before_format_4 = {"the number of samples": str(saved.get("num_samples"))}
-    there = json.loads(saved["origin"]) if "origin" in saved else before_format_4
+    there = _parsed(saved, "origin", path) if "origin" in saved else before_format_4
     if origin["the starting weights"] == digest_of(saved["model"]):  # this run's own, read back
         origin = {**origin, "the starting weights": there.get("the starting weights", "")}
     different = [name for name, found in there.items() if origin.get(name) != found]
     if different:
-        raise ValueError(
-            f"{path} belongs to another run: {', '.join(different)} differ from what is given "
-            f"now; {advice}"
+        raise CheckpointError(
+            f"{path} must be of this run, and belongs to another run: {', '.join(different)} "
+            f"differ from what is given now; {advice}"
         )
+    if min(saved["epoch"], saved["step"]) < 0:
+        raise CheckpointError(
+            f"{path}: epoch and step must be at least 0; got {saved['epoch']}, {saved['step']}; "
+            f"{advice}"
+        )
+
+
+def _parsed(saved: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+    """A part of a checkpoint that is text in JSON."""
+    try:
+        content = json.loads(saved[name])
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: {name} must be a text in JSON; got {saved[name]!r:.80}"
+        ) from error
+    check_form(content, {}, f"{path}: {name}:")
+    return content

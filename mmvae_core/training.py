@@ -23,6 +23,8 @@ from tqdm.auto import tqdm
 
 from mmvae_core.arguments import Count, NotNegative, Positive, Seed, arguments
 from mmvae_core.checkpoints import (
+    CheckpointError,
+    brief,
     check_same_run,
     load_checkpoint,
     load_model,
@@ -175,18 +177,24 @@ def fit(
         del settings["epochs"], settings["checkpoint_seconds"]
         check_same_run(saved, model, settings, origin, last)
         if saved["epoch"] > config.epochs:
-            raise ValueError(
+            raise CheckpointError(
                 f"{last} already has {saved['epoch']} epochs, more than the {config.epochs} asked "
-                "for"
+                "for: epochs must be at least as many"
             )
         origin = {**origin, **json.loads(saved.get("origin", "{}"))}
+        try:
+            optimizer.load_state_dict(saved["optimizer"])
+            noise.set_state(saved["noise"])
+            rows.set_state(saved["rows"])
+            history = History(**saved["history"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{last} must hold the state of this training, and does not ({brief(error)}); "
+                "choose another folder, or delete this one to start anew"
+            ) from error
         model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        noise.set_state(saved["noise"])
-        rows.set_state(saved["rows"])
-        history = History(**saved["history"])
         epoch, step, best, sums = (saved[name] for name in ("epoch", "step", "best", "sums"))
-        sums = {name: value.to(device) for name, value in sums.items()}
+        sums = {name: torch.as_tensor(value, device=device) for name, value in sums.items()}
 
     steps_per_epoch = len(data) // config.batch_size
     total_steps = config.epochs * steps_per_epoch

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mmvae_core.files import digest_of, replacing
+from mmvae_core.files import digest_of, regular, replacing
 
 __all__ = ["ROOT_VARIABLE", "cached", "data_root", "fingerprint", "picture", "retrieve"]
 
@@ -60,6 +60,8 @@ def picture(content: bytes, name: str) -> UInt8[np.ndarray, "H W 3"]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+                opened.verify()  # a PNG's checksums, which decoding does not compare
             opened = Image.open(io.BytesIO(content), formats=FORMATS)
             if opened.mode.startswith(DEEP):
                 raise ValueError(f"mode {opened.mode!r}, more than 8 bits a channel")
@@ -147,7 +149,7 @@ def cached(
 
 
 def _read(path: Path, key: str, names: Iterable[str]) -> dict[str, Tensor]:
-    with safe_open(path, framework="pt") as file:
+    with safe_open(regular(path), framework="pt") as file:
         noted = file.metadata() or {}
         if noted.get("key") != key:
             raise ValueError("it was made for other data or other options")

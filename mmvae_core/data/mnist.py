@@ -130,12 +130,15 @@ def _read(path: Path, md5: str | None = None) -> UInt8[Tensor, "..."]:
             whole = len(head) + len(sizes) + math.prod(shape)
             if math.prod(shape) > MOST_BYTES:
                 raise ValueError(
-                    f"{path} says that it holds an array of shape {shape}; at most {MOST_BYTES} "
-                    "bytes are read. Is it another file?"
+                    f"{path} must be smaller: it says that it holds an array of shape {shape}; at "
+                    f"most {MOST_BYTES} bytes are read. Is it another file?"
                 )
             content = head + sizes + file.read(math.prod(shape) + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path} is cut short or damaged ({error}); fetch it again") from error
+        raise ValueError(
+            f"{path} must be a whole IDX file, and is cut short or damaged ({error}). Fetch it "
+            "again"
+        ) from error
     if len(content) != whole:
         got = "more" if len(content) > whole else len(content)
         raise ValueError(

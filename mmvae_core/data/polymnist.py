@@ -48,6 +48,7 @@ from mmvae_core.data.backgrounds import (
 from mmvae_core.data.dataset import MultimodalDataset
 from mmvae_core.data.files import ROOT_VARIABLE, cached, data_root, fingerprint, picture, retrieve
 from mmvae_core.data.mnist import MNIST, IdxSource, mnist
+from mmvae_core.files import regular
 
 __all__ = ["ARCHIVE_URL", "polymnist"]
 
@@ -179,22 +180,22 @@ def _chosen(
 def photographs(folder: Path, count: int) -> list[Path]:
     """The first ``count`` pictures of a folder, in the order of their names.
 
-    Raises ``ValueError`` where the folder holds fewer, ``FileNotFoundError`` where there is none.
+    Raises ``ValueError`` where the folder holds fewer or one is no plain file,
+    ``FileNotFoundError`` where there is none.
     """
     if not folder.is_dir():
         raise FileNotFoundError(
             f"there is no folder {folder}. Put {count} photographs of your own in it, one a "
             "modality, or name another folder with backgrounds="
         )
-    found = sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in PHOTOGRAPHS and path.is_file()
-    )
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTOGRAPHS)
     if len(found) < count:
         raise ValueError(
             f"{count} modalities need {count} photographs in {folder}; found {len(found)}. Add "
             f"some ({', '.join(sorted(PHOTOGRAPHS))}) or ask for fewer modalities"
         )
-    return found[:count]
+    # One that cannot be read is refused: to leave it out would make another data set.
+    return [regular(path) for path in found[:count]]
 
 
 def _from_mnist(
@@ -205,7 +206,7 @@ def _from_mnist(
     originals = lru_cache(maxsize=1)(partial(mnist, root, download=download, source=source))
     parts: list[Modality] = []
     for m, photo in enumerate(photos):
-        content = hashlib.sha256(photo.read_bytes()).hexdigest()
+        content = hashlib.sha256(regular(photo).read_bytes()).hexdigest()
         key = fingerprint(["made", RECIPE, m, seed, content, sorted(source.md5.items())])
         parts.append((key, partial(_made, m, photo, seed, originals)))
     return parts
@@ -242,7 +243,8 @@ def _archive(root: Path) -> Path | None:
 def _fetched_archive(root: Path, download: bool, url: str, checksum: str | None) -> Path:
     if not download:
         raise FileNotFoundError(
-            f"{root} has neither {ARCHIVE_FOLDERS[0]}/train/m0/ nor {ARCHIVE_FILE}. Three ways: "
+            f"{root} must have the folder {ARCHIVE_FOLDERS[0]}/train/m0/ or the file "
+            f"{ARCHIVE_FILE}, and has neither. Three ways: "
             f"download=True fetches the archive from {url}; put it there yourself; or make the "
             "set from MNIST with source='mnist' and backgrounds=FOLDER of photographs. Another "
             f"root is named with root= or {ROOT_VARIABLE}"
@@ -262,9 +264,9 @@ def _from_archive(archive: Path, modalities: int) -> list[Modality]:
     available = {m for _, m in listing}
     if not available.issuperset(range(modalities)):
         raise ValueError(
-            f"{archive} has the modalities {sorted(available)}, {modalities} were asked for. Ask "
-            f"for fewer, or make the set (2 to {MAX_MODALITIES}) with source='mnist' and "
-            "backgrounds=FOLDER of photographs"
+            f"{archive} has the modalities {sorted(available)}, {modalities} were asked for and "
+            "must be there. Ask for fewer, or make the set (2 to "
+            f"{MAX_MODALITIES}) with source='mnist' and backgrounds=FOLDER of photographs"
         )
     for split in SPLITS:
         first = [sample for sample, _, _ in listing.get((split, 0), [])]
@@ -272,8 +274,8 @@ def _from_archive(archive: Path, modalities: int) -> list[Modality]:
             samples = [sample for sample, _, _ in listing.get((split, m), [])]
             if not samples:
                 raise ValueError(
-                    f"{archive} has no pictures {split}/m{m}/INDEX.DIGIT.png. Unpack "
-                    f"{ARCHIVE_FILE} again"
+                    f"{archive} has no pictures {split}/m{m}/INDEX.DIGIT.png, and needs some. "
+                    f"Unpack {ARCHIVE_FILE} again"
                 )
             for (sample, name, _), (after, other, _) in pairwise(listing[split, m]):
                 if sample == after:
@@ -329,7 +331,8 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
             yield file
     except UNREADABLE as error:
         raise ValueError(
-            f"{archive} is no complete zip file of pictures ({error}); delete it and fetch it again"
+            f"{archive} is no complete zip file of pictures, as it must be ({error}); delete it "
+            "and fetch it again"
         ) from error
 
 
@@ -343,7 +346,8 @@ def _read(archive: Path, members: dict[str, list[Member]]) -> dict[str, Tensor]:
 def _member(file: zipfile.ZipFile, name: str) -> bytes:
     if (size := file.getinfo(name).file_size) > MOST_BYTES:
         raise ValueError(
-            f"{name} in {file.filename} says that it has {size} bytes; is it a picture?"
+            f"{name} in {file.filename} must be a picture of at most {MOST_BYTES} bytes; it says "
+            f"that it has {size}. Fetch the archive again"
         )
     return file.read(name)
 

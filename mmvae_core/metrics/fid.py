@@ -18,6 +18,7 @@ Inception Architecture for Computer Vision", 2016 (arXiv 1512.00567), for the ne
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from mmvae_core.arguments import arguments
+from mmvae_core.files import check_zip
 
 if TYPE_CHECKING:
     from torchmetrics.image.fid import FrechetInceptionDistance
@@ -85,8 +87,9 @@ def inception(path: str | Path, *, device: torch.device | str = "cpu") -> Incept
     if not path.is_file():
         raise ValueError(f"no file at {path}. {ADVICE}")
     try:
+        check_zip(path)
         script = torch.jit.load(str(path), map_location="cpu")
-    except RuntimeError as not_a_script:
+    except (RuntimeError, zipfile.BadZipFile) as not_a_script:
         try:
             metric = FrechetInceptionDistance(
                 feature=FEATURES, feature_extractor_weights_path=str(path)
@@ -98,11 +101,18 @@ def inception(path: str | Path, *, device: torch.device | str = "cpu") -> Incept
             ) from missing
         except Exception as error:  # whatever reading a wrong file of weights may end in
             raise ValueError(
-                f"{path.name} is neither TorchScript ({not_a_script.args[0].splitlines()[0]}) "
+                f"{path.name} is neither TorchScript ({str(not_a_script).splitlines()[0]}) "
                 f"nor torch-fidelity's weights ({error}). {ADVICE}"
             ) from error
         return Inception(metric).to(device)
-    return Inception(FrechetInceptionDistance(feature=_Scripted(script))).to(device)
+    try:
+        metric = FrechetInceptionDistance(feature=_Scripted(script))  # shows it a picture
+    except Exception as error:  # of whatever the script does
+        raise ValueError(
+            f"{path.name} is TorchScript, but must give features of pictures, [B, F], and does not "
+            f"({str(error).strip().splitlines()[-1]}). {ADVICE}"
+        ) from error
+    return Inception(metric).to(device)
 
 
 class _Scripted(nn.Module):

@@ -16,6 +16,7 @@ from importlib import resources
 from typing import Any
 
 from mmvae_core.arguments import Count, arguments
+from mmvae_core.files import read_text
 from mmvae_core.recipes.consensus import (
     DEFAULT_RHO,
     ENTROPY_SCALE,
@@ -101,7 +102,11 @@ def option_names(name: str) -> list[str]:
 
 def cite(*recipes: Recipe | str) -> str:
     """The BibTeX entries of the methods that were used, each once."""
-    text = resources.files(__package__).joinpath("references.bib").read_text(encoding="utf-8")
+    path = resources.files(__package__).joinpath("references.bib")
+    with resources.as_file(path) as file:
+        text = read_text(file)
     entries = {entry.partition("{")[2].partition(",")[0]: entry for entry in text.split("\n\n")}
     papers = [build(r, 2).paper if isinstance(r, str) else r.paper for r in recipes]
+    if lacking := sorted(set(papers) - set(entries)):
+        raise ValueError(f"{path} must have {', '.join(lacking)}, and has not. Install this anew")
     return "\n\n".join(entries[paper].strip() for paper in dict.fromkeys(papers))

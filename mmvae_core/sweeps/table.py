@@ -26,12 +26,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmvae_core.arguments import arguments
-from mmvae_core.files import regular, replacing
+from mmvae_core.files import check_form, regular, replacing
 from mmvae_core.sweeps.configuration import Run
 
 __all__ = ["combine", "read", "read_run", "write_run"]
 
 FOLDER = "table"
+# Without these a row says nothing; files of older versions may lack others.
+NEEDED = ("key", "status", "recipe", "modalities", "data", "seed")
+AGAIN = "Delete it, or copy it again from where it came"
 DIGEST = b"sha256"  # of the rows, in a file's metadata
 GROUPS = ("options", "data_options", "model", "training")
 SCHEMA = pa.schema(
@@ -89,14 +92,16 @@ def read_run(folder: str | Path, key: str) -> list[dict[str, Any]] | None:
     if not path.exists():
         return None
     try:
-        return _read(path).to_pylist()
-    except ValueError as error:
+        return _read_own(path).to_pylist()
+    except (OSError, ValueError) as error:
         warnings.warn(f"{error}. Until then its run counts as not measured", stacklevel=2)
         return None
 
 
 def _write(table: pa.Table, path: Path, **options: Any) -> Path:
     table = table.replace_schema_metadata({DIGEST: _digest(table)})
+    if path.is_dir():  # no file can take its name
+        path.replace(path.with_name(f"{path.name}.damaged"))
     with replacing(path) as partial:
         pq.write_table(table, partial, **options)
     return path
@@ -104,18 +109,40 @@ def _write(table: pa.Table, path: Path, **options: Any) -> Path:
 
 def _read(path: Path) -> pa.Table:
     """A table as it was written; ``ValueError`` with the file's name where it is not."""
+    path = regular(path)
     try:
-        table = pq.read_table(regular(path), schema=SCHEMA)
-        noted = (pq.read_schema(path).metadata or {}).get(DIGEST)
-    except (pa.ArrowException, OSError) as error:
+        there = pq.read_schema(path)
+        if lacking := [name for name in (*NEEDED, *GROUPS, "value") if name not in there.names]:
+            raise ValueError(f"it has no column {', '.join(lacking)}")
+        table = pq.read_table(path, schema=SCHEMA)
+        if lacking := [name for name in (*NEEDED, *GROUPS) if table[name].null_count]:
+            raise ValueError(f"some rows have no {', '.join(lacking)}")
+        for name in GROUPS:
+            for text in table[name].unique().to_pylist():
+                check_form(json.loads(text), {}, name)
+    except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path} must be a table of results, and cannot be read ({str(error)[:200]}). Delete "
-            "it, or copy it again from where it came"
+            f"{path} must be a table of results, and cannot be read ({str(error)[:200]}). {AGAIN}"
         ) from error
+    noted = (there.metadata or {}).get(DIGEST)
+    if not len(table) and noted is None:
+        raise ValueError(f"{path} must be a table of results, and has no rows. {AGAIN}")
     if noted is not None and noted != _digest(table):
         raise ValueError(
-            f"{path} does not hold what was written to it: its digest is another. Delete it, or "
-            "copy it again from where it came"
+            f"{path} must be a table of results, and does not hold what was written to it: its "
+            f"digest is another. {AGAIN}"
+        )
+    return table
+
+
+def _read_own(path: Path) -> pa.Table:
+    """The table of one run; ``ValueError`` where it is not of the run that its name says."""
+    table = _read(path)
+    keys = table["key"].unique().to_pylist()
+    if keys != [path.stem]:
+        raise ValueError(
+            f"{path} must be the table of results of the run {path.stem}, and is that of "
+            f"{' and '.join(keys[:3]) or 'none'}. {AGAIN}"
         )
     return table
 
@@ -142,7 +169,8 @@ def read(source: str | Path, keys: Iterable[str] | None = None) -> pd.DataFrame:
         ValueError: the file is damaged. In a folder a damaged file costs a warning.
     """
     source = Path(source).expanduser()
-    table = _read(source) if source.is_file() else _folder_table(source)
+    of_a_sweep = not source.exists() or (source.is_dir() and source.suffix != ".parquet")
+    table = _folder_table(source) if of_a_sweep else _read(source)
     frame = table.to_pandas()
     if keys is not None:
         frame = frame[frame["key"].isin(list(keys))].reset_index(drop=True)
@@ -182,15 +210,18 @@ def _folder_table(folder: Path) -> pa.Table:
     files = sorted((folder / FOLDER).glob("*.parquet"))
     if not files:
         raise FileNotFoundError(
-            f"{folder} has no results: no files in {folder / FOLDER}. "
-            "mmvae_core.sweeps.sweep(runs, folder) makes them"
+            f"{folder} must hold the table of a sweep, and has no results: no files in "
+            f"{folder / FOLDER}. mmvae_core.sweeps.sweep(runs, folder) makes them"
         )
     tables = []
     for file in files:
         try:
-            tables.append(_read(file))
-        except ValueError as error:
+            tables.append(_read_own(file))
+        except (OSError, ValueError) as error:
             warnings.warn(f"{error}. Its run is left out", stacklevel=3)
     if not tables:
-        raise ValueError(f"none of the {len(files)} files in {folder / FOLDER} can be read")
+        raise ValueError(
+            f"none of the {len(files)} files in {folder / FOLDER} can be read; there must be one. "
+            "Delete them and sweep again"
+        )
     return pa.concat_tables(tables)

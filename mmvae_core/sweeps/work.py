@@ -8,11 +8,11 @@ import os
 import re
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -24,14 +24,15 @@ from torch import nn
 
 from mmvae_core import data as datasets
 from mmvae_core import metrics, recipes
+from mmvae_core.checkpoints import CheckpointError, model_of
 from mmvae_core.data import MultimodalDataset
 from mmvae_core.data.files import ROOT_VARIABLE
-from mmvae_core.files import regular, replacing
+from mmvae_core.files import read_json, regular, replacing
 from mmvae_core.metrics.report import Measurement, Settings
 from mmvae_core.model import MultimodalVAE
 from mmvae_core.sweeps.configuration import LATENT_DIM, Run
 from mmvae_core.sweeps.table import read_run, write_run
-from mmvae_core.training import TrainConfig, fit, load_checkpoint, load_model, save_checkpoint
+from mmvae_core.training import TrainConfig, fit, load_checkpoint, save_checkpoint
 
 __all__ = ["Outcome", "execute", "folder_of", "is_done", "load_data", "load_run", "train_run"]
 
@@ -39,6 +40,12 @@ _ONE_AT_A_TIME = Lock()  # torch's seed and number of threads belong to the whol
 DIVERGED = FloatingPointError.__name__  # what fit raises; it would come again
 # What stops a run and says nothing of it: a full disk, a folder that cannot be written to, memory.
 OUTSIDE = (OSError, MemoryError, torch.OutOfMemoryError, KilledWorker)
+DIGEST = "sha256"  # of the rest, in a file in JSON
+NOTE = {"roots": [str], "fingerprint": (str, None)}
+REPORT = {
+    "steps": int, "training_seconds": float, "processor_seconds": float,
+    "peak_device_bytes": (int, None), "device": str, "losses": {...: float}, "made_with": str,
+}  # fmt: skip
 # "finished", "failed", "interrupted" (by something outside of it), "known" (was finished before),
 # "busy" (another has it)
 Outcome = str
@@ -70,7 +77,7 @@ def as_text(settings: Settings, inception: str | Path | None = None) -> str:
     """What is measured and how, as it stands in the table."""
     content = asdict(settings)
     if inception is not None:
-        content["inception"] = hashlib.sha256(Path(inception).read_bytes()).hexdigest()[:16]
+        content["inception"] = hashlib.sha256(regular(inception).read_bytes()).hexdigest()[:16]
     return json.dumps(content, sort_keys=True)
 
 
@@ -162,7 +169,7 @@ def check_data(
     note = Path(folder) / "data" / name
     root = data_root or os.environ.get(ROOT_VARIABLE)
     root = "" if root is None else str(Path(root).expanduser().resolve())
-    known = _read_json(note) or {"roots": [], "fingerprint": None}
+    known = _read_json(note, NOTE) or {"roots": [], "fingerprint": None}
     if data is None and (root in known["roots"] or not known["roots"] or not root):
         return
     data = data or _loaded(run.data, run.modalities, options, data_root, "cpu")
@@ -173,18 +180,41 @@ def check_data(
             f"of {root or 'no root'} are other data. Choose another folder for them"
         )
     if root not in known["roots"]:
-        metrics.write_json(note, {"roots": [*known["roots"], root], "fingerprint": found})
+        _write_json(note, {"roots": [*known["roots"], root], "fingerprint": found})
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """What a file holds; None, with a warning if it is damaged, where there is nothing to read."""
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a file with a digest of its content, in place of what was there."""
+    if path.is_dir():  # no file can take its name
+        path.replace(path.with_name(f"{path.name}.damaged"))
+    metrics.write_json(path, {**content, DIGEST: _digest(content)})
+
+
+def _read_json(path: Path, form: Any, **own: str) -> dict[str, Any] | None:
+    """What a file holds; None, with a warning if it is damaged, where there is nothing to read.
+
+    Args:
+        form: see :func:`mmvae_core.files.check_form`.
+        own: what the content has to say, where it says anything of it.
+    """
     try:
-        return json.loads(regular(path).read_text(encoding="utf-8"))
+        content = read_json(path, form)
+        digest = content.pop(DIGEST, None)
+        if digest is not None and digest != _digest(content):
+            raise ValueError(f"{path} does not hold what was written to it")
+        for name, value in own.items():
+            if content.pop(name, value) != value:
+                raise ValueError(f"{path} belongs to another {name}")
     except FileNotFoundError:
         return None
     except ValueError as error:
-        warnings.warn(f"{path} must be a file in JSON and is made again: {error}", stacklevel=2)
+        warnings.warn(f"{error}. It is not used, and is made again", stacklevel=2)
         return None
+    return content
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def log(place: Path, line: str) -> None:
@@ -225,24 +255,19 @@ def train_run(
 
     ``model.pt`` in ``place`` takes the place of the checkpoint when the run is trained.
     """
+    train, _ = _loaded(run.data, run.modalities, _frozen(run.data_options), data_root, device)
     trained, facts = place / "model.pt", place / "training.json"
-    if trained.exists() and (report := _read_json(facts)) is not None:
+    if trained.exists() and (report := _read_json(facts, REPORT, run=run.key)):
         try:
-            return load_model(trained, device), report
+            return _own_model(trained, run, device, train.shapes), report
         except ValueError as error:
             _set_aside(trained, error)
-    train, _ = _loaded(run.data, run.modalities, _frozen(run.data_options), data_root, device)
     torch.manual_seed(run.seed)
-    model = MultimodalVAE(
-        recipes.build(run.recipe, run.modalities, **run.options),
-        train.shapes,
-        names=train.names,
-        **{"latent_dim": LATENT_DIM, **run.model},
-    ).to(device)
+    model = _untrained(run, train.shapes, train.names).to(device)
     config = TrainConfig(**run.training, seed=run.seed)
     if (last := place / "last.pt").exists():
         try:
-            load_checkpoint(last)
+            model_of(load_checkpoint(last), last)
         except ValueError as error:
             _set_aside(last, error)
     resumed = last.exists()
@@ -252,7 +277,12 @@ def train_run(
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
         held = torch.cuda.memory_allocated(device) - _bytes_of(model)  # the data, other runs' too
-    history = fit(model, train, config, folder=place, keep_best=False, show_progress=False)
+    go_on = partial(fit, model, train, config, folder=place, keep_best=False, show_progress=False)
+    try:
+        history = go_on()
+    except CheckpointError as error:  # another run's
+        _set_aside(last, error)
+        resumed, history = False, go_on()
     peak = torch.cuda.max_memory_allocated(device) - held if on_gpu and not resumed else None
     report = {
         "steps": config.epochs * (len(train) // config.batch_size),
@@ -263,8 +293,8 @@ def train_run(
         "losses": history.epochs[-1],
         "made_with": json.dumps(metrics.provenance()),
     }
-    save_checkpoint(trained, model)
-    metrics.write_json(facts, report)
+    save_checkpoint(trained, model, run=run.key)
+    _write_json(facts, {**report, "run": run.key})
     (place / "last.pt").unlink(missing_ok=True)
     log(place, f"trained, {history.seconds:.0f} s")
     return model.eval(), report
@@ -287,7 +317,34 @@ def load_run(folder: str | Path, run: Run, device: str = "cpu") -> MultimodalVAE
 
     Raises ``FileNotFoundError`` where it has not been trained, or its model was not kept.
     """
-    return load_model(folder_of(folder, run) / "model.pt", device)
+    return _own_model(folder_of(folder, run) / "model.pt", run, device)
+
+
+def _untrained(
+    run: Run, shapes: Sequence[Sequence[int]], names: Sequence[str], device: str = "cpu"
+) -> MultimodalVAE:
+    recipe = recipes.build(run.recipe, run.modalities, **run.options)
+    options = {"latent_dim": LATENT_DIM, **run.model}
+    with torch.device(device):
+        return MultimodalVAE(recipe, [tuple(shape) for shape in shapes], names=names, **options)
+
+
+def _own_model(
+    path: Path, run: Run, device: str, shapes: Sequence[Sequence[int]] | None = None
+) -> MultimodalVAE:
+    """The model in a file; ``ValueError`` where it is another run's, or of other shapes."""
+    content = load_checkpoint(path, device)
+    model = model_of(content, path, device)
+    shapes = model.spec["shapes"] if shapes is None else shapes
+    fits = len(shapes) == len(model.names) == run.modalities and (
+        _untrained(run, shapes, model.names, "meta").spec == model.spec
+    )
+    if not fits or content.get("run", run.key) != run.key:
+        raise ValueError(
+            f"{path} must hold the model of the run {run.key} ({run.label}), and has that of "
+            f"another. Copy the right one there, or delete it and sweep again"
+        )
+    return model
 
 
 def load_data(

@@ -5,7 +5,6 @@ The world, its exact answer and how rules are trained and judged: :mod:`course.n
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from course.noisy_readings import (
     trained_worlds,
 )
 from mmvae_core.aggregation import Aggregate, poe, wasserstein
+from mmvae_core.files import read_json
 from mmvae_core.learned import SumPooling
 from mmvae_core.pictures.controls import Choice, Range
 from mmvae_core.pictures.exercises import Prediction
@@ -593,8 +593,7 @@ def save_all(folder: str | Path) -> list[Path]:
     worlds = trained_worlds(folder)
     world, rules = worlds["independent noises"]
     rules_results, scores = (
-        json.loads((folder / f"05_{name}.json").read_text(encoding="utf-8"))
-        for name in ("learned_rules", "identifiability")
+        read_json(folder / f"05_{name}.json") for name in ("learned_rules", "identifiability")
     )
     near, far = (learned_rules_state(rules, world, mu) for mu in ((-0.1, 0.8), (-3.0, 3.0)))
     return [

@@ -33,11 +33,13 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Generator, Tensor, nn
 from torch.distributions import Normal
 
 from mmvae_core.aggregation import Aggregate, Gaussians, code
+from mmvae_core.files import digest_of, regular
 from mmvae_core.learned import LearnedCode, SelfAttention, SumPooling
 
 __all__ = ["MAX_EXPERTS", "NEW_RULES", "STORED", "Array", "NoisyReadings", "Number", "Pair",
@@ -210,20 +212,37 @@ def save_rules(rules: Mapping[str, nn.Module], path: str | Path) -> None:
         for name, rule in rules.items()
         for key, value in rule.state_dict().items()
     }
-    save_file(tensors, str(path))
+    save_file(tensors, str(path), metadata={"sha256": digest_of(tensors)})
 
 
 def load_rules(path: str | Path) -> dict[str, nn.Module]:
-    """The rules that :func:`save_rules` wrote, in float64, as they were after training."""
-    tensors = load_file(str(path))
+    """The rules that :func:`save_rules` wrote, in float64, as they were after training.
+
+    Raises:
+        FileNotFoundError: there is no file.
+        ValueError: it is damaged or holds other rules.
+    """
+    path = regular(path)
     rules = {}
-    for name, new in NEW_RULES.items():
-        rule = new()
-        prefix = f"{name}."
-        rule.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        )
-        rules[name] = rule.double().eval().requires_grad_(False)
+    try:
+        with safe_open(path, framework="pt") as file:
+            noted = (file.metadata() or {}).get("sha256")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if noted is not None and noted != digest_of(tensors):
+            raise ValueError("it does not hold what was written to it")
+        for name, new in NEW_RULES.items():
+            rule = new()
+            prefix = f"{name}."
+            rule.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            )
+            rules[name] = rule.double().eval().requires_grad_(False)
+    except Exception as error:  # safetensors raises of several kinds
+        raise ValueError(
+            f"{path} must hold the trained rules {', '.join(NEW_RULES)}, and does not "
+            f"({str(error)[:200]}). Copy it again from where it came, or make it anew with "
+            "figures/make_05_learned_rules.py"
+        ) from error
     return rules
 
 

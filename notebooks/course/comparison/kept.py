@@ -9,6 +9,7 @@ import numpy as np
 from course.comparison import lines, planes, states
 from course.comparison.published import TABLES
 from course.comparison.results import Results
+from mmvae_core.files import regular
 from mmvae_core.pictures import paper
 from mmvae_core.pictures.picture import Picture
 from mmvae_core.recipes import RECIPES
@@ -77,8 +78,22 @@ def save_all(results: Results, folder: str | Path) -> list[Path]:
 
 
 def read_samples(path: str | Path | None) -> dict[str, np.ndarray]:
-    """The stored sheets of samples, by ``"data/recipe"``; none where there is no file."""
+    """The stored sheets of samples, by ``"data/recipe"``; none where there is no file.
+
+    Raises:
+        ValueError: the file is damaged, or holds something else.
+    """
     if path is None or not Path(path).exists():
         return {}
-    with np.load(path) as stored:
-        return {name: stored[name] for name in stored.files}
+    try:
+        with np.load(regular(path)) as stored:
+            sheets = {name: stored[name] for name in stored.files}
+        odd = [name for name, sheet in sheets.items() if sheet.ndim != 3 or sheet.dtype != np.uint8]
+        if odd:
+            raise ValueError(f"{', '.join(odd)} is no picture")
+    except Exception as error:  # of many kinds
+        raise ValueError(
+            f"{path} must hold sheets of samples, pictures of bytes, and does not ({error}). Copy "
+            "it again from where it came, or make it anew with figures/make_07_comparison.py"
+        ) from error
+    return sheets

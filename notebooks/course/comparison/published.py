@@ -12,7 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["CLAIMS", "TABLES", "Claim", "Printed", "PublishedTable"]
+from mmvae_core.files import check_form, read_text
+
+__all__ = ["CLAIMS", "TABLES", "Claim", "Printed", "PublishedTable", "read_published"]
+
+
+FORM = {
+    "tables": {
+        ...: {
+            "where": str, "data": str, "about": str, "columns": [str],
+            "rows": {...: [(float, [float])]},
+        }
+    },
+    "claims": {...: {"where": str, "text": str}},
+}  # fmt: skip
 
 
 class Printed(NamedTuple):
@@ -57,6 +70,25 @@ def _table(where: str, data: str, about: str, columns: list, rows: dict) -> Publ
     return PublishedTable(where, data, about, values)
 
 
-_STORED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-TABLES: Mapping[str, PublishedTable] = {n: _table(**t) for n, t in _STORED["tables"].items()}
-CLAIMS: Mapping[str, Claim] = {key: Claim(key, **claim) for key, claim in _STORED["claims"].items()}
+def read_published(
+    path: str | Path,
+) -> tuple[Mapping[str, PublishedTable], Mapping[str, Claim]]:
+    """Tables and claims of a file like ``published.toml``.
+
+    Raises ``ValueError`` where it is damaged or of another form; the message says where.
+    """
+    text = read_text(path)
+    try:
+        stored = tomllib.loads(text)
+        check_form(stored, FORM, f"{path}:")
+        tables = {name: _table(**table) for name, table in stored["tables"].items()}
+        claims = {key: Claim(key, **claim) for key, claim in stored["claims"].items()}
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} must be a file in TOML with tables and claims, and is not ({error}). Copy it "
+            "again from where it came"
+        ) from error
+    return tables, claims
+
+
+TABLES, CLAIMS = read_published(Path(__file__).with_suffix(".toml"))

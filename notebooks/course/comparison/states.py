@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +15,7 @@ from scipy.special import softmax
 
 from course.comparison.published import TABLES
 from course.comparison.results import SCORES, Results, Spread, known_score, spread, usual, written
+from mmvae_core.files import check_form, read_json
 
 __all__ = ["Mark", "Sheet", "Speed", "baseline_marks", "baseline_runs", "by_cardinality",
            "by_value", "checks", "clean_pictures", "gpu_steps", "quality_gap", "rank", "rho_search",
@@ -316,6 +316,15 @@ def score_sheet(results: Results, scores: Sequence[str], by: Sequence[str] = ("r
     return Sheet([*by, *(known_score(name).label for name in scores)], rows)
 
 
+STEP = {"library": str, "precision": str, "recipe": str, "modalities": int}
+STEP_TIME = {"seconds": (float, None), "peak_memory_mib": (float, None)}
+MADE_WITH = {"accelerator": (str, None)}
+GPU_STEP = {
+    "milliseconds": {"code_vae": float, "mopoe": float}, "code_over_poe": [float],
+    "aggregation_share": float, "share_of_peak": float,
+}  # fmt: skip
+
+
 class Speed(NamedTuple):
     """A recipe's training step: seconds and peak memory (MiB) by number of modalities."""
 
@@ -325,13 +334,17 @@ class Speed(NamedTuple):
 
 def speed(path: str | Path) -> dict[str, Speed]:
     """The step times kept in figures/recipe_speed.json, this library's in float32, by recipe."""
-    rows = pd.DataFrame(json.loads(Path(path).read_text(encoding="utf-8"))["rows"])
-    rows = rows[(rows["library"] == "ours") & (rows["precision"] == "float32")]
-    rows = rows.dropna(subset="seconds").set_index("modalities")
-    return {
-        str(name): Speed(part["seconds"].to_dict(), part["peak_memory_mib"].to_dict())
-        for name, part in rows.groupby("recipe", sort=False)
-    }
+    found: dict[str, Speed] = {}
+    for n, row in enumerate(read_json(path, {"rows": [STEP]})["rows"]):
+        ours = (row["library"], row["precision"]) == ("ours", "float32")
+        if not ours or "error" in row:
+            continue
+        check_form(row, STEP_TIME, f"{path}: ['rows'][{n}]")
+        if row["seconds"] is not None:
+            recipe = found.setdefault(row["recipe"], Speed({}, {}))
+            recipe.seconds[row["modalities"]] = row["seconds"]
+            recipe.memory[row["modalities"]] = row["peak_memory_mib"]
+    return found
 
 
 def gpu_steps(path: str | Path) -> Sheet:
@@ -342,9 +355,15 @@ def gpu_steps(path: str | Path) -> Sheet:
     theirs = TABLES["batch_ms"].values["PolyMNIST"]
     code, poe = theirs["CoDE"].mean, theirs["PoE"].mean
     rows = [["theirs", "A100", f"{code:g}", f"{poe:g}", f"{code / poe:.2f}", "", ""]]
-    stored = json.loads(Path(path).read_text(encoding="utf-8")) if Path(path).exists() else {}
+    stored = read_json(path, {"made_with": MADE_WITH}) if Path(path).exists() else {}
     for precision in ("float32", "bfloat16"):
-        if part := stored.get(precision):
+        if precision in stored:
+            part = stored[precision]
+            check_form(part, GPU_STEP, f"{path}: {precision}")
+            if not part["code_over_poe"]:
+                raise ValueError(
+                    f"{path}: code_over_poe of {precision} must have numbers; got none"
+                )
             ms = part["milliseconds"]
             rows.append([
                 f"ours, {precision}", stored["made_with"]["accelerator"] or "processor",

@@ -97,7 +97,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
             f"{path} must be a checkpoint of format 2 to {FORMAT}, as save_checkpoint writes it; "
             f"got {f'format {found}' if found else 'something else'}"
         )
-    check_form(content, MODEL, f"{path}:")
+    _check_form(content, MODEL, f"{path}:")
     if content["format"] == 2:
         content["model"] = {RENAMED.get(k, k): value for k, value in content["model"].items()}
     return content
@@ -180,7 +180,7 @@ def check_same_run(
             f"needs to go on: {advice}"
         )
 
-    check_form(saved, STATE, f"{path}:")
+    _check_form(saved, STATE, f"{path}:")
 
     def compare(there: dict[str, Any], here: dict[str, Any], problem: str) -> None:
         keys = [key for key in here | there if there.get(key) != here.get(key)]
@@ -230,5 +230,12 @@ def _parsed(saved: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: {name} must be a text in JSON; got {saved[name]!r:.80}"
         ) from error
-    check_form(content, {}, f"{path}: {name}:")
+    _check_form(content, {}, f"{path}: {name}:")
     return content
+
+
+def _check_form(content: Any, form: Any, of: str) -> None:
+    try:
+        check_form(content, form, of)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None

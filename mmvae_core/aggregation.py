@@ -31,8 +31,8 @@ Rules that are learned, with the same signature: :mod:`mmvae_core.learned`.
 **Domain and accuracy.** Experts are float64, float32, or half precision, which is computed in
 float32; autocast is off inside. Locations and scales are finite, and with 1/scale below 1e10
 (float64: 1e60); each rule adds what it says itself. Within that domain, for up to 12 experts, the
-relative error of ``scale``, and the error of ``loc`` relative to the largest ``|loc|`` of a member,
-are at most
+relative error of ``scale``, and the error of ``loc`` relative to the largest ``|loc|`` of members
+and result (or to 1e-15, float64: 1e-150, where products underflow), are at most
 
 ======================  ==============================  ===================================
 rule                    float32                         float64

@@ -171,7 +171,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
     [('note.txt', 'whole')]
     """
     path = Path(path).expanduser()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotADirectoryError(
+            f"{path} cannot be written: {path.parent} must be a folder, and is something else"
+        ) from error
     for left in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):
         if _is_abandoned(left):
             left.unlink(missing_ok=True)

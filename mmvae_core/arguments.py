@@ -166,6 +166,8 @@ def _admitted(value: Any, hint: Any) -> Any:
         _kept(value, isinstance(value, kind) and not isinstance(value, bool | np.bool_))
         _kept(value, value == value)  # no number is NaN
         return value if type(value) in (int, float) else hint(value)
+    if hint is bool and isinstance(value, np.bool_):
+        return bool(value)
     if hint is Path:
         return Path(_kept(value, isinstance(value, Path))).expanduser()
     if hint is str:

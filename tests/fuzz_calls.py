@@ -283,9 +283,10 @@ def calls() -> Iterator[Call]:
         "runs": LIST, "folder": one("", 3, 1.5, ["a"])},
     )
     yield sweeps.sweep, {"runs": some, "folder": Path(tempfile.mkdtemp()), "workers": 1}, {
-        "runs": LIST, "folder": WRITE, "workers": COUNT, "threads": COUNT,
+        "folder": WRITE, "workers": COUNT, "threads": COUNT,
         "settings": one({}, 3, "x"), "show_progress": FLAG,
-        "client": one(3, "tcp://", "nowhere", [1]), "device": one("gpu", "", 3)}
+        "client": one(3, "tcp://", "nowhere", [1]), "device": one("gpu", "", 3),
+        "runs": one([], "ab", 3, [None])}
     yield sweeps.read, {"source": _folder()}, {"source": PLACE}
     yield sweeps.combine, {"source": _folder(), "target": _folder() / "t.parquet"}, {
         "source": PLACE, "target": WRITE}
@@ -299,6 +300,8 @@ def _metrics() -> Iterator[Call]:
     yield metrics.train_classifiers, {**views, "epochs": 1}, {
         "data": DATA, "epochs": COUNT, "seed": NATURAL, "folder": WRITE}
     yield metrics.accuracies, {**judges, **views}, {"classifiers": CALLABLES, "data": DATA}
+    yield metrics.average, {"coherence": {"a": {"b": metrics.Estimate(1.0, 0.1, 3)}}}, {
+        "coherence": one({}, {"a": 3}, 3, "x", [1], None)}
     yield metrics.conditional_coherence, {**model, **views, **judges}, {
         **both, "classifiers": CALLABLES, "seed": NATURAL}
     yield metrics.unconditional_coherence, {**model, **judges, "count": 8}, {

@@ -844,31 +844,6 @@ def test_a_second_copy_of_the_tree_is_refused_by_name(unpacked, tmp_path):
         data.polymnist(tmp_path)
 
 
-def test_a_damaged_archive_is_read_right_or_refused_by_name(tmp_path):
-    rng, right = np.random.default_rng(7), None
-    whole = zipped(write(tmp_path / "tree", members(1), rng), tmp_path / "whole.zip").read_bytes()
-    outcomes = {"read": 0, "refused": 0}
-    for n in range(60):
-        content = bytearray(whole)
-        if n % 3 == 1:
-            content = content[: rng.integers(len(content))]
-        for place in rng.integers(len(content), size=n % 3 * 2) if n else ():
-            content[place] ^= 1 << rng.integers(8)
-        folder = tmp_path / str(n)
-        folder.mkdir()
-        (folder / "PolyMNIST.zip").write_bytes(content)
-        try:
-            train, _ = data.polymnist(folder)
-        except ValueError as error:
-            assert "PolyMNIST.zip" in str(error)
-            outcomes["refused"] += 1
-        else:
-            right = right or train
-            assert same(train, right)
-            outcomes["read"] += 1
-    assert min(outcomes.values()) > 0, outcomes
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [

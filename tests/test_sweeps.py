@@ -8,7 +8,6 @@ import itertools
 import json
 import multiprocessing
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -261,38 +260,6 @@ def test_other_data_are_refused_in_a_folder_that_has_results(tmp_path, settings)
                      show_progress=False)  # fmt: skip
     assert path_of(folder, PICTURES.key).stat().st_mtime_ns == before
     assert go(data_root=same, settings=QUICK) == "known"  # the same pictures, elsewhere
-
-
-def test_a_damaged_file_costs_its_own_run_and_no_other(tmp_path):
-    runs = [TINY, TINY.with_values(seed=1)]
-    for run in runs:
-        write_run(tmp_path, run, [{"status": "finished", "metric": "a", "value": 1.5}])
-    path, target = path_of(tmp_path, TINY.key), tmp_path / "all.parquet"
-    whole, rng = path.read_bytes(), random.Random(5)
-    (good,) = read_run(tmp_path, runs[1].key)
-    for n in range(60):
-        content = bytearray(whole[: rng.randrange(len(whole))] if n % 4 == 0 else whole)
-        for _ in range(n % 4):
-            content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-        path.write_bytes(content)
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            rows = read_run(tmp_path, TINY.key)
-            table = sweeps.read(tmp_path)
-            sweeps.combine(tmp_path, target)
-        if rows is None:
-            assert path.name in str(said[0].message)
-            assert table["key"].tolist() == [runs[1].key]
-        else:
-            assert (rows[0]["key"], rows[0]["value"]) == (TINY.key, 1.5)
-            assert len(table) == 2
-        assert read_run(tmp_path, runs[1].key) == [good]
-        assert runs[1].key in set(sweeps.read(target)["key"])
-        target.unlink()
-    target.write_bytes(whole[:-9])
-    for call in (lambda: sweeps.read(target), lambda: sweeps.combine(tmp_path, target)):
-        with pytest.raises(ValueError, match=r"all.parquet must be a table of results.* Delete it"):
-            call()
 
 
 @pytest.mark.parametrize("name", ["last.pt", "model.pt", "training.json"])

@@ -106,9 +106,13 @@ def unconditional_coherence(
     return row.estimate
 
 
+@arguments
 def average(coherence: dict[str, dict[str, Estimate]]) -> float:
     """The mean over all pairs of subset and generated modality, each pair weighed equally."""
-    return fmean(estimate.value for row in coherence.values() for estimate in row.values())
+    values = [estimate.value for row in coherence.values() for estimate in row.values()]
+    if not values:
+        raise ValueError("coherence must hold an estimate for a pair at least; it is empty")
+    return fmean(values)
 
 
 @arguments

@@ -112,6 +112,8 @@ def sweep(
     A script that calls this needs ``if __name__ == "__main__":`` around it, as everything that
     starts processes does.
     """
+    if not runs:
+        raise ValueError("runs must hold a run at least; mmvae_core.sweeps.grid makes them")
     if device != "auto":
         check_device(device)
     settings = Settings() if settings is None else settings

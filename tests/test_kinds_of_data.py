@@ -111,8 +111,8 @@ def dataset(kind: str, dtype: str, seed: int = 0, hidden: str = "", fill: str = 
     return replace(gaps, x=tuple(map(filled, values, absent, [fill] * len(absent))))
 
 
-def model_of(recipe: str, names: Iterable[str], shapes: Iterable[Any], **options: Any) -> Any:
-    names, shapes = list(names), list(shapes)
+@cache
+def model_of(recipe: str, names: tuple[str, ...], shapes: tuple[Any, ...], **options: Any) -> Any:
     torch.manual_seed(len(names))
     return MultimodalVAE(
         recipes.build(recipe, len(names), **options), shapes, 2, names=names, networks="vector",
@@ -433,9 +433,8 @@ WITH_MODEL = [n for n in CONSUMERS if n not in WITHOUT_DATA | ONLY_JUDGES]
 OF_BATCHES = {*MODEL, *PICTURES, "imputed", "evidence", "log_weights"} - {"plan"}
 
 
-def other(c: Case, names: Iterable[str], shapes: Iterable[Any]) -> Case:
+def other(c: Case, names: tuple[str, ...], shapes: tuple[Any, ...]) -> Case:
     """The case with models of these modalities."""
-    names, shapes = list(names), list(shapes)
     return replace(
         c,
         model=model_of("mopoe", names, shapes),
@@ -447,7 +446,7 @@ def other(c: Case, names: Iterable[str], shapes: Iterable[Any]) -> Case:
 
 @pytest.mark.parametrize("consumer", [n for n in WITH_MODEL if n != "plan"])
 def test_a_model_of_other_shapes_is_refused(consumer: str) -> None:
-    shapes = [(3, SIDE, SIDE), (3, SIDE, SIDE), (3, SIDE, SIDE)]
+    shapes = ((3, SIDE, SIDE),) * 3
     refused = dict.fromkeys(CONSUMERS, r"3, 8, 8.*1, 8, 8")
     outcome(consumer, other(case(), NAMES["pictures"], shapes), refused)
 

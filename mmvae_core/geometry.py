@@ -94,7 +94,7 @@ def wasserstein_distance(loc_a: Tensor, scale_a: Tensor, loc_b: Tensor, scale_b:
     5.0
     """
     _check(loc_a, scale_a, loc_b, scale_b)
-    return torch.hypot(loc_a - loc_b, scale_a - scale_b)
+    return _hypot(loc_a - loc_b, scale_a - scale_b)
 
 
 @arguments
@@ -119,7 +119,7 @@ def fisher_rao_distance(loc_a: Tensor, scale_a: Tensor, loc_b: Tensor, scale_b: 
     1.4142
     """
     _check(loc_a, scale_a, loc_b, scale_b)
-    chord = torch.hypot((loc_a - loc_b) / math.sqrt(2), scale_a - scale_b)
+    chord = _hypot((loc_a - loc_b) / math.sqrt(2), scale_a - scale_b)
     return math.sqrt(8) * torch.asinh(chord / (2 * (scale_a * scale_b).sqrt()))
 
 
@@ -380,6 +380,12 @@ def _check(loc_a: Tensor, scale_a: Tensor, loc_b: Tensor, scale_b: Tensor) -> No
         ) from error
     check_numbers(loc_a=loc_a, loc_b=loc_b)
     check_numbers(above=0.0, scale_a=scale_a, scale_b=scale_b)
+
+
+def _hypot(x: Tensor, y: Tensor) -> Tensor:
+    """The root of x² + y², with the gradient 0 where both are 0: torch's is NaN there."""
+    none = (x == 0) & (y == 0)
+    return torch.where(none, 0.0, torch.hypot(torch.where(none, 1.0, x), y))
 
 
 def _log_h_over_sinh(h: Tensor) -> Tensor:

@@ -335,3 +335,17 @@ def test_full_wasserstein_warns_when_stopped_early(monkeypatch, capsys):
     monkeypatch.setattr(geometry, "MAX_FIXED_POINT_STEPS", 2)
     with pytest.warns(RuntimeWarning, match="nearly singular"):
         geometry.full_wasserstein(*covariances())
+
+
+@pytest.mark.parametrize("rule", geometry.BARYCENTERS)
+def test_gradients_of_identical_experts_are_finite(rule: str) -> None:
+    """The barycenter of M times one Gaussian moves by 1/M of what one of its means moves."""
+    loc = torch.full((4, 3), 0.7, dtype=torch.float64, requires_grad=True)
+    scale = torch.full((4, 3), 1.3, dtype=torch.float64, requires_grad=True)
+    mean, std = geometry.BARYCENTERS[rule](loc, scale, subsets.full(4))
+    of_loc, of_scale = torch.autograd.grad(mean.sum() + std.sum(), (loc, scale))
+    torch.testing.assert_close(of_loc, torch.full_like(loc, 0.25))
+    torch.testing.assert_close(of_scale, torch.full_like(scale, 0.25))
+    cost = geometry.COSTS[rule](mean.detach(), std.detach(), loc, scale).sum()
+    for gradient in torch.autograd.grad(cost, (loc, scale)):
+        assert gradient.abs().max() < 1e-7

@@ -502,6 +502,28 @@ def test_what_is_absent_does_not_count() -> None:
         assert of_some[3].value != 0
 
 
+def test_what_is_there_stays_and_is_counted() -> None:
+    c = case(hidden="half")
+    errors = metrics.reconstruction_error(c.model, c.test)
+    assert [errors[n].num_samples for n in c.names] == c.test.present.sum(dim=0).tolist()
+    made = metrics.imputed(c.model, c.batch)
+    for name, view, present in zip(c.names, c.batch.x, c.batch.present.T, strict=True):
+        assert torch.equal(made[name][present], view[present])
+        assert made[name].shape == view.shape and made[name][~present].any()
+
+
+def test_a_proposal_that_all_have_is_not_enough() -> None:
+    """The joint likelihood and the distance need the views that are not given, too."""
+    c, left = case(hidden="right"), torch.tensor([[True, False, False]])
+    metrics.reconstruction_error(c.model, c.test, left[0])  # needs no others
+    for call in (
+        lambda: metrics.log_likelihoods(c.model, c.test, draws=2, proposals=left),
+        lambda: metrics.frechet_distance(c.model, c.test, flat, given=left, count=20),
+    ):
+        with pytest.raises(ValueError, match="24 of the 24 lack right"):
+            call()
+
+
 @pytest.mark.parametrize("dtype", ["bytes", "floats"])
 def test_a_batch_by_hand_is_that_of_the_data(dtype: str) -> None:
     data = case(dtype=dtype, hidden="half", fill="noise").test

@@ -364,7 +364,7 @@ def test_exercises_take_the_solution_and_name_the_mistake(blank, answer, verdict
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     scope: dict[str, object] = {}
-    exec(code[1], scope | {"budget_s": 45}, scope)  # the imports
+    exec(code[2], scope | {"budget_s": 45}, scope)  # the imports
     cell = next(source for source in code if blank in source and "solved = " in source)
     exec(cell.replace(blank, answer), scope)
     assert verdict in capsys.readouterr().out

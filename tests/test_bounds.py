@@ -125,5 +125,5 @@ def test_optimal_weights_maximise_the_weighted_bound() -> None:
 
 @pytest.mark.usefixtures("as_user")
 def test_a_wrong_entropy_scale_is_refused() -> None:
-    with pytest.raises(ValueError, match="entropy_scale must be positive"):
+    with pytest.raises(ValueError, match="entropy_scale must be a finite number, above 0"):
         bounds.optimal_weights(torch.zeros(2), 0.0)

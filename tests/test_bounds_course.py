@@ -244,7 +244,7 @@ def test_subset_bounds_are_those_of_the_recipe_row_by_row() -> None:
     [
         (lambda: gap("cmvae", (1.0,)), "a method must be one of"),
         (lambda: gap("mopoe", (1.0,), experts="good"), "experts must be 'exact' or 'best'"),
-        (lambda: temperature_state(0.0), "entropy_scale must be positive"),
+        (lambda: temperature_state(0.0), "entropy_scale must be a finite number, above 0"),
         (lambda: tableau_state("mmvae"), "recipe must be one of mopoe"),
     ],
 )

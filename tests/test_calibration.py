@@ -72,7 +72,7 @@ def test_an_interval_is_central() -> None:
 @pytest.mark.usefixtures("as_user")
 def test_mistakes_are_named() -> None:
     one = torch.ones(3)
-    with pytest.raises(ValueError, match=r"levels are masses in \(0, 1\); got \(95,\)"):
+    with pytest.raises(ValueError, match=r"levels must be masses in \(0, 1\); got \(95,\)"):
         coverage(one, one, one, (95,))
     with pytest.raises(ValueError, match="scale must be finite and above 0 everywhere; got 0"):
         coverage(one, 0 * one, one)

@@ -78,7 +78,7 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: sweeps.sweep([Run()], "unused", workers=0), "workers must be a whole number"),
     (lambda: sweeps.sweep([Run()], "unused", threads=-2), "threads must be a whole number"),
     (lambda: subsets.powerset(40), "40 modalities have 2[*][*]40 - 1 subsets, .* at most 16"),
-    (lambda: subsets.powerset(2.0), "the number of modalities must be a whole number"),
+    (lambda: subsets.powerset(2.0), "num_modalities must be a whole number"),
     (lambda: recipes.build("mopoe", 30).tableau, "30 modalities have 2[*][*]30 - 1 subsets"),
     (lambda: recipes.build("code_vae", 17).tableau, "17 modalities have"),
     (lambda: data.load("digits", modalities=2, seed=1.5), "seed must be a whole number"),

@@ -112,5 +112,5 @@ def test_a_model_without_clusters_is_refused() -> None:
     for call in (metrics.assign_clusters, metrics.prune_clusters):
         with pytest.raises(ValueError, match=r"a mixture prior .* got mopoe"):
             call(model, data)
-    with pytest.raises(ValueError, match="clusters must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="clusters must be a whole number, at least 1; got 0"):
         ClusterPrior(0, 2)

@@ -156,5 +156,5 @@ def test_an_encoder_that_says_zero_starts_at_the_scale_asked_for(name: str, sigm
     ("name", "sigma"), [("bounded", 1.0), ("exponential", 0.0), ("softmax", 1)]
 )
 def test_a_start_that_a_map_cannot_have_is_refused(name: str, sigma: float) -> None:
-    with pytest.raises(ValueError, match=f"initial_scale must be .*got {sigma} with '{name}'"):
+    with pytest.raises(ValueError, match=f"initial_scale .* must be .*got {sigma} with '{name}'"):
         raw_scale(name, sigma)

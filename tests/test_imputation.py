@@ -7,7 +7,6 @@ of experts that counts the prior once, the model has to arrive there.
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,16 +33,13 @@ def world_of(count: int = COUNT) -> tuple[MultimodalVAE, Any, Any, Tensor]:
     x = tuple(view * present[:, m, None] for m, view in enumerate(whole.x))
     gaps = Batch(x=x, present=present)
 
-    def as_data(batch: Batch) -> SimpleNamespace:
-        def batches(size: int) -> list[Batch]:
-            parts = zip(*(part.split(size) for part in (*batch.x, batch.present)), strict=True)
-            return [Batch(x=tuple(x), present=present) for *x, present in parts]
-
-        shapes = [view.shape[1:] for view in batch.x]
-        return SimpleNamespace(
-            present=batch.present, batches=batches, label=None, x=batch.x, names=model.names,
-            shapes=shapes, complete=batch.complete,
-        )  # fmt: skip
+    def as_data(batch: Batch) -> MultimodalDataset:
+        """A data set in double precision, which the class does not take."""
+        made = object.__new__(MultimodalDataset)
+        parts = {"x": batch.x, "present": batch.present, "label": None, "names": model.names}
+        for name, value in {**parts, "name": "world"}.items():
+            object.__setattr__(made, name, value)
+        return made
 
     model = WORLD.model(recipes.mopoe(3, aggregation="poe_prior_once"))
     return model, as_data(gaps), as_data(whole), which
@@ -248,7 +244,7 @@ def test_mistakes_are_named() -> None:
         metrics.imputation_error(model, gaps, complete.subset(slice(0, 5)))
     with pytest.raises(ValueError, match="complete must hold the samples of data"):
         metrics.imputation_error(model, datasets.hide_modality(complete, 1, 1.0), gaps)
-    with pytest.raises(ValueError, match="draws must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="draws must be a whole number, at least 1; got 0"):
         metrics.imputation_log_likelihood(model, gaps, complete, draws=0)
     with pytest.raises(ValueError, match=r"noise must be one number, not negative.*got \{'m0': 1"):
         metrics.imputation_coverage(model, gaps, complete, noise={"m0": 1.0})

@@ -41,7 +41,7 @@ def test_available_against_a_loop() -> None:
     [
         (
             lambda: subsets.powerset(0),
-            "the number of modalities must be a whole number, at least 1; got 0",
+            "num_modalities must be a whole number, at least 1; got 0",
         ),
         (lambda: subsets.powerset(2.5), "whole number"),
         (lambda: subsets.of_size(3, 4), r"size must lie in 1\.\.3"),

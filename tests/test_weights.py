@@ -82,5 +82,5 @@ def test_measured_bounds_predict_what_training_learns(beta: float) -> None:
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(ValueError, match="entropy_scale must be positive"):
+    with pytest.raises(ValueError, match="gamma must be a finite number, above 0"):
         predicted_weights({"m0": 1.0}, 0.0)

@@ -380,6 +380,8 @@ def quality_gap(
     Source: Daunhawer et al., "On the Limitations of Multimodal VAEs", ICLR 2022 (arXiv 2110.04121);
     over 2 to 5 modalities in arXiv 2505.01134.
     """
+    if not models:
+        raise ValueError("models must hold a model at least, by its number of modalities; got none")
     if len(vae.names) != 1:
         raise ValueError(f"the yardstick is a VAE of one modality; got one of {vae.names}")
     if given not in (PRIOR, "self"):

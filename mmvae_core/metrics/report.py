@@ -239,7 +239,7 @@ def evaluate(
     classifiers: Sequence[nn.Module],
     *,
     draws: Count = 64,
-    likelihood_samples: int = 500,
+    likelihood_samples: Count = 500,
     seed: Seed = 0,
 ) -> dict[str, Any]:
     """Coherence, linear accuracy and joint log-likelihood, for every subset, as plain data.

@@ -544,7 +544,7 @@ def test_a_batch_by_hand_is_that_of_the_data(dtype: str) -> None:
         (lambda: Batch((torch.zeros(4, 3),), torch.ones(4, 1)), "bool .* got torch.float32"),
         (lambda: pictures.mosaic([torch.zeros(2, 2, 4, 4)]), r"C 1 or 3\); got \[\[2, 2, 4, 4"),
         (lambda: pictures.mosaic([torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 8, 8)]), "one size"),
-        (lambda: metrics.quality_gap({}, case().single, case().test, flat, count=1),
+        (lambda: metrics.quality_gap({3: case().model}, case().single, case().test, flat, count=1),
          "count must be at least 2, .* got 1"),
         (lambda: metrics.frechet_distance(case().model, case().test, flat, count=0),
          "count must be a whole number, at least 1; got 0"),

@@ -98,6 +98,12 @@ def time_limit(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def seed_of(config: Any) -> int:
+    """The seed that pytest was given for examples of its own, or 0."""
+    seed = str(config.getoption("--hypothesis-seed"))
+    return int(seed) if seed.isdigit() else 0
+
+
 def table(faults: Iterable[Fault], *, show: bool = True) -> Counter[str]:
     """Run the faults, print a row for every kind and the words of those that end badly."""
     rows: dict[str, Counter[str]] = defaultdict(Counter)

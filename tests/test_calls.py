@@ -18,7 +18,7 @@ import fuzz_calls
 import numpy as np
 import pytest
 import torch
-from fuzz import end_of
+from fuzz import end_of, seed_of
 from jaxtyping import Float
 from models import noisy_pictures
 from torch import Tensor
@@ -183,10 +183,9 @@ def test_a_model_is_measured_on_what_is_complete_of_its_training_data() -> None:
 
 def test_bad_calls_of_every_public_function_end_clearly(request: pytest.FixtureRequest) -> None:
     """A few hundred; thousands with ``python tests/fuzz.py --files 0 --calls 5000 --seed N``."""
-    seed = request.config.getoption("--hypothesis-seed")
     ends = [
         (end_of(fault), fault)
-        for fault in fuzz_calls.faults(int(seed or 0), 300)
+        for fault in fuzz_calls.faults(seed_of(request.config), 300)
         if not fault.kind.startswith("sweeps.sweep")  # which starts processes
     ]
     bad = [(words, fault.kind, fault.what) for (end, words), fault in ends

@@ -6,7 +6,7 @@ import warnings
 
 import fuzz_files
 import pytest
-from fuzz import end_of
+from fuzz import end_of, seed_of
 
 FILES = 40
 CLEAR = 0.95  # of the errors
@@ -21,8 +21,7 @@ def test_whole_files_are_read_without_a_word(as_user, kind):
 
 
 def test_a_damaged_file_is_named_or_made_good(as_user, request):
-    seed = request.config.getoption("--hypothesis-seed")
-    seed = int(seed) if str(seed).isdigit() else 0
+    seed = seed_of(request.config)
     ends = [(*end_of(fault), fault) for fault in fuzz_files.faults(seed, FILES)]
     told = [f"{fault.kind}, {fault.what}: {end}, {words}" for end, words, fault in ends]
     bad = [line for line, (end, *_) in zip(told, ends, strict=True) if end in ("silent", "hangs")]

@@ -106,7 +106,7 @@ def digits(
     (20, ((3, 16, 16), (3, 16, 16)))
     """
     check_modalities(modalities)
-    _check_sizes(image_size, train_size, test_size, max_shift)
+    _check_sizes(image_size, max_shift)
     ink, classes = _originals()
     photos = [_photograph(scene, image_size) for scene in SCENES[:modalities]]
     in_test = _held_out(classes, generator(seed, 0))
@@ -213,14 +213,11 @@ def _shifted(
     return padded[sample, rows[:, :, None], columns[:, None, :]]
 
 
-def _check_sizes(image_size: int, train_size: int, test_size: int, max_shift: int) -> None:
+def _check_sizes(image_size: int, max_shift: int) -> None:
     if image_size < 10:
         raise ValueError(
             f"image_size must be at least 10, for an 8 x 8 digit with a margin; got {image_size}"
         )
-    for label, size in (("train_size", train_size), ("test_size", test_size)):
-        if size < 1:
-            raise ValueError(f"{label} must be at least 1; got {size}")
     if not 0 <= max_shift < image_size // 4:
         raise ValueError(
             f"max_shift must lie in 0..{image_size // 4 - 1} for pictures of {image_size} pixels; "

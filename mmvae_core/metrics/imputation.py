@@ -347,8 +347,6 @@ def _mixtures(
     generator: Generator,
 ) -> Iterator[tuple[int, Tensor, Distribution]]:
     """For every modality the samples that want it, and p(x_m|z_l) at ``draws`` draws of z ~ q."""
-    if draws < 1:
-        raise ValueError(f"draws must be at least 1; got {draws}")
     z = q.draw(draws, generator)[:, 0]  # (L, B, D)
     for m, name in enumerate(model.names):
         rows = wanted[:, m].nonzero().flatten()

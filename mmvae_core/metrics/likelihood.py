@@ -117,8 +117,6 @@ def log_likelihoods(
     draws out as [n, N] and reshapes to [N, n]); here a sample keeps its column.
     """
     check_complete(data, "the joint log-likelihood")
-    if draws < 1:
-        raise ValueError(f"draws must be at least 1; got {draws}")
     rows = subsets.powerset(len(model.names)) if proposals is None else proposals
     sampling = ImportanceSampling(model, draws, seed)
     found = walk(model, data, [sampling], rows, show_progress=show_progress)

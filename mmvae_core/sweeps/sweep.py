@@ -123,7 +123,7 @@ def sweep(
         runs, folder, settings=settings, inception=inception, retry_failed=retry_failed
     )
     root = None if data_root is None else str(Path(data_root).expanduser().resolve())
-    arguments = {
+    given = {
         "folder": str(folder),
         "data_root": root,
         "device": device,
@@ -145,7 +145,7 @@ def sweep(
             if show_progress and connected.dashboard_link:
                 bar.write(f"Dask's dashboard: {connected.dashboard_link}")
             share = max(1, (os.cpu_count() or 1) // local) if local else None
-            _carry_out(connected, todo, folder, bar, {**arguments, "threads": threads or share})
+            _carry_out(connected, todo, folder, bar, {**given, "threads": threads or share})
     table = read(folder, {run.key for run in runs})
     failed = table.loc[table["status"] != "finished", ["recipe", "key", "error"]]
     if len(failed):
@@ -187,7 +187,7 @@ def _connected(
 
 
 def _carry_out(
-    client: Client, todo: list[Run], folder: Path, bar: tqdm, arguments: dict[str, Any]
+    client: Client, todo: list[Run], folder: Path, bar: tqdm, given: dict[str, Any]
 ) -> None:
     """Submit all runs and note what becomes of them; those that others hold come last."""
     pending: dict[Future, Run] = {}
@@ -198,7 +198,7 @@ def _carry_out(
             if not pending:
                 # Not pure: the same call does its work again when it is asked for again.
                 pending = {
-                    client.submit(execute, run, pure=False, **arguments): run for run in elsewhere
+                    client.submit(execute, run, pure=False, **given): run for run in elsewhere
                 }
                 elsewhere = []
             for future in _some_done(client, list(pending)):
